@@ -1,0 +1,1 @@
+"""What training and serving share about evidence: the prompt, and the check of what it yields."""
