@@ -1,1 +1,1 @@
-""""""
+"""Who computes tokens: engines generate, score and embed, and know nothing of LlamaIndex."""

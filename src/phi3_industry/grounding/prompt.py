@@ -54,8 +54,8 @@ class GroundingPrompt:
 
     instructions: str = (
         "Answer only from the numbered passages. Begin with the number of the passage that holds "
-        "the answer, in square brackets, and then give the answer. If no passage holds the "
-        "answer, write: [0] I don't know."
+        "the answer, in square brackets, and then give the answer in the passage's own words. If "
+        "no passage holds the answer, write: [0] I don't know."
     )
     closed_book_instructions: str = ""
     context_label: str = "Context:"
