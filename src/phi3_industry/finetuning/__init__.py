@@ -1,1 +1,1 @@
-""""""
+"""LoRA and QLoRA adapters from a user's own documents and questions."""

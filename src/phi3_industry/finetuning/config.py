@@ -1,0 +1,177 @@
+"""The settings of a fine-tuning run, and what they are where a model's size should decide."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, get_args
+
+__all__ = ["FinetuneConfig", "Method", "Recipe", "Scheduler", "recipe_for"]
+
+Method = Literal["lora", "qlora"]
+"""``"lora"`` trains on the 16- or 32-bit base; ``"qlora"`` on the base in 4-bit NormalFloat."""
+
+Scheduler = Literal["linear", "cosine", "constant"]
+"""How the learning rate goes on after the warm-up: down to zero, or not at all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Settings that depend on the size of the model.
+
+    Attributes:
+        learning_rate: Peak learning rate of AdamW.
+        num_epochs: Passes over the training rows.
+        batch_size: Rows in one forward pass.
+        gradient_accumulation_steps: Forward passes in one optimiser step.
+        gradient_checkpointing: Whether activations are computed twice to save memory.
+    """
+
+    learning_rate: float
+    num_epochs: float
+    batch_size: int
+    gradient_accumulation_steps: int
+    gradient_checkpointing: bool
+
+
+_SMALL_MODEL_PARAMETERS = 100_000_000
+
+# Chosen with benchmarks/finetune_recipe.py on the embedded checkpoint; its table is in that file.
+_SMALL_MODEL = Recipe(
+    learning_rate=3e-3,
+    num_epochs=4.0,
+    batch_size=8,
+    gradient_accumulation_steps=1,
+    gradient_checkpointing=False,
+)
+
+# Source: the usual LoRA settings for models of 3 to 14 thousand million parameters (QLoRA,
+# arXiv 2305.14314, table 9: 2e-4 for 7B and 13B).
+_PHI3 = Recipe(
+    learning_rate=2e-4,
+    num_epochs=2.0,
+    batch_size=2,
+    gradient_accumulation_steps=8,
+    gradient_checkpointing=True,
+)
+
+
+def recipe_for(num_parameters: int) -> Recipe:
+    """Give the settings for a model of some size.
+
+    Args:
+        num_parameters: Parameters of the base model.
+
+    Returns:
+        One recipe for small models such as the embedded one (below 100 million parameters),
+        which need a higher learning rate and fit into memory whole, and one for Phi-3's sizes.
+    """
+    return _SMALL_MODEL if num_parameters < _SMALL_MODEL_PARAMETERS else _PHI3
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig:
+    """Settings of one fine-tuning run. ``None`` leaves a setting to the model's size.
+
+    Attributes:
+        method: ``"lora"`` or ``"qlora"``.
+        lora_rank: Rank of the adapter's matrices, at least 1.
+        lora_alpha: The adapter's output is scaled by ``lora_alpha / lora_rank``.
+        lora_dropout: Share of the adapter's inputs set to zero while training, in [0, 1).
+        target_modules: Names of the linear layers that get an adapter; ``None`` is every linear
+            layer but the language model's head.
+        learning_rate: Peak learning rate of AdamW; ``None`` takes :func:`recipe_for`'s.
+        num_epochs: Passes over the training rows; ``None`` takes :func:`recipe_for`'s.
+        max_steps: Optimiser steps at which to end, whatever ``num_epochs`` says.
+        batch_size: Rows in one forward pass; ``None`` takes :func:`recipe_for`'s.
+        gradient_accumulation_steps: Forward passes in one optimiser step; ``None`` takes
+            :func:`recipe_for`'s.
+        warmup_ratio: Share of the steps in which the learning rate rises from zero, in [0, 1).
+        lr_scheduler: How the learning rate goes on after that.
+        weight_decay: AdamW's weight decay.
+        max_grad_norm: Length to which longer gradients are cut.
+        seed: Seed of the adapter's first weights, of the order of rows and of the dropout.
+        max_length: The most tokens of a row; ``None`` is the model's context window. A longer
+            row is refused, never cut.
+        logging_steps: Optimiser steps between two points of the loss curve.
+        gradient_checkpointing: Whether to compute activations twice to save memory; ``None``
+            takes :func:`recipe_for`'s.
+
+    Raises:
+        ValueError: A setting is outside its range.
+    """
+
+    method: Method = "lora"
+    lora_rank: int = 16
+    lora_alpha: float = 32
+    lora_dropout: float = 0.0
+    target_modules: Sequence[str] | None = None
+    learning_rate: float | None = None
+    num_epochs: float | None = None
+    max_steps: int | None = None
+    batch_size: int | None = None
+    gradient_accumulation_steps: int | None = None
+    warmup_ratio: float = 0.05
+    lr_scheduler: Scheduler = "cosine"
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    seed: int = 0
+    max_length: int | None = None
+    logging_steps: int = 1
+    gradient_checkpointing: bool | None = None
+
+    def __post_init__(self) -> None:
+        _check_choice("method", self.method, get_args(Method))
+        _check_choice("lr_scheduler", self.lr_scheduler, get_args(Scheduler))
+        for name in (
+            "lora_rank",
+            "max_steps",
+            "batch_size",
+            "gradient_accumulation_steps",
+            "max_length",
+            "logging_steps",
+        ):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1.")
+        for name in ("lora_alpha", "learning_rate", "num_epochs", "max_grad_norm"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} is {value}; it must be above 0.")
+        for name in ("lora_dropout", "warmup_ratio"):
+            value = getattr(self, name)
+            if not 0 <= value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 0 and below 1.")
+        if self.weight_decay < 0:
+            raise ValueError(f"weight_decay is {self.weight_decay}; it must not be negative.")
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}; it must not be negative.")
+        if isinstance(self.target_modules, str):
+            raise TypeError(
+                f"target_modules is the text {self.target_modules!r}; it must be a list of names."
+            )
+        if self.target_modules is not None and not self.target_modules:
+            raise ValueError("target_modules is empty; name a layer, or pass None for all of them.")
+
+    def resolved(self, num_parameters: int) -> FinetuneConfig:
+        """Fill in what is left to the model's size.
+
+        Args:
+            num_parameters: Parameters of the base model.
+
+        Returns:
+            The same settings, with none of :class:`Recipe`'s left ``None``.
+        """
+        recipe = recipe_for(num_parameters)
+        missing: dict[str, Any] = {
+            field.name: getattr(recipe, field.name)
+            for field in fields(recipe)
+            if getattr(self, field.name) is None
+        }
+        return replace(self, **missing)
+
+
+def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        choices = ", ".join(repr(choice) for choice in allowed)
+        raise ValueError(f"{name} is {value!r}; it must be one of {choices}.")

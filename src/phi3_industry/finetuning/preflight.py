@@ -1,0 +1,216 @@
+"""What can be known to go wrong before the first training step."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from phi3_industry.errors import ConfigurationError, TrainingDataError
+from phi3_industry.finetuning.config import FinetuneConfig
+from phi3_industry.finetuning.dataset import TrainingSet
+from phi3_industry.finetuning.examples import TokenizedRow, tokenize_rows
+from phi3_industry.finetuning.folders import check_target
+from phi3_industry.models.adapter import (
+    MANIFEST_NAME,
+    linear_module_names,
+    resolve_target_modules,
+)
+from phi3_industry.models.chat_format import ChatFormat
+from phi3_industry.models.loading import LoadedModel
+
+__all__ = ["PreflightReport", "check_output", "preflight"]
+
+_BYTES_PER_WEIGHT = 4  # adapters are kept in float32
+_COPIES = 2  # the new adapter beside the one that it replaces
+_LOGS_BYTES = 20_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreflightReport:
+    """What a run will train, and on what.
+
+    Attributes:
+        config: The settings with nothing left open.
+        target_modules: Names of the linear layers that get an adapter.
+        module_parameters: For each of them how many layers there are and how many parameters
+            their adapters have together.
+        base_parameters: Parameters of the base model.
+        train: The training rows as token ids.
+        validation: The held-out rows as token ids.
+        pad_token_id: The token that fills up shorter rows; it carries no loss.
+        notes: What is allowed but worth knowing.
+    """
+
+    config: FinetuneConfig
+    target_modules: list[str]
+    module_parameters: dict[str, tuple[int, int]]
+    base_parameters: int
+    train: list[TokenizedRow]
+    validation: list[TokenizedRow]
+    pad_token_id: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def trained_parameters(self) -> int:
+        """Parameters that are trained."""
+        return sum(parameters for _, parameters in self.module_parameters.values())
+
+    def table(self) -> str:
+        """Write what is trained as a table."""
+        width = max(len(name) for name in [*self.module_parameters, "together"])
+        lines = [f"{'layer':<{width}}  {'count':>5}  {'trained':>12}"]
+        for name, (count, parameters) in self.module_parameters.items():
+            lines.append(f"{name:<{width}}  {count:>5}  {parameters:>12,}")
+        count = sum(count for count, _ in self.module_parameters.values())
+        lines.append(f"{'together':<{width}}  {count:>5}  {self.trained_parameters:>12,}")
+        share = self.trained_parameters / self.base_parameters
+        lines.append(f"{share:.2%} of the base model's {self.base_parameters:,} parameters")
+        lines.extend(self.notes)
+        return "\n".join(lines)
+
+
+def check_output(output_dir: str | PathLike[str]) -> Path:
+    """Check that an adapter may be written to a folder.
+
+    Returns:
+        The folder as an absolute path.
+
+    Raises:
+        FileExistsError: Something else is there.
+    """
+    return check_target(output_dir, marker=MANIFEST_NAME)
+
+
+def preflight(
+    loaded: LoadedModel,
+    train_set: TrainingSet,
+    config: FinetuneConfig,
+    *,
+    output_dir: str | PathLike[str],
+) -> PreflightReport:
+    """Check everything that can be checked before training, and say what will be trained.
+
+    Args:
+        loaded: The base model to train on.
+        train_set: The rows.
+        config: The settings.
+        output_dir: Where the adapter is to be written.
+
+    Returns:
+        The report.
+
+    Raises:
+        TargetModuleError: A target is in no layer of the model.
+        ConfigurationError: The chat template loses text, or ``max_length`` is above the window.
+        TrainingDataError: A row is too long or empty.
+        FileExistsError: ``output_dir`` holds something else.
+        OSError: There is too little room on the disk.
+    """
+    path = check_output(output_dir)
+    base_parameters = count_parameters(loaded.model)
+    config = config.resolved(base_parameters)
+    targets = resolve_target_modules(loaded.model, config.target_modules)
+    modules = _module_parameters(loaded.model, targets, rank=config.lora_rank)
+    weights = sum(parameters for _, parameters in modules.values())
+    _check_disk(path, needed=weights * _BYTES_PER_WEIGHT * _COPIES + _LOGS_BYTES)
+    _check_text_survives(train_set, loaded.chat_format)
+    window = loaded.checkpoint.context_window
+    if config.max_length is not None and config.max_length > window:
+        raise ConfigurationError(
+            f"max_length is {config.max_length}, and '{loaded.name}' holds {window} tokens. "
+            f"Lower it to {window} or less."
+        )
+    max_length = config.max_length or window
+    train, validation = (
+        tokenize_rows(train_set.split(split), loaded.chat_format, max_length=max_length)
+        for split in ("train", "validation")
+    )
+    _check_single_start(train, loaded.tokenizer.bos_token_id)
+    return PreflightReport(
+        config=config,
+        target_modules=targets,
+        module_parameters=modules,
+        base_parameters=base_parameters,
+        train=train,
+        validation=validation,
+        pad_token_id=_pad_token_id(loaded),
+        notes=tuple(_length_notes([*train, *validation], loaded.checkpoint.length_cliffs)),
+    )
+
+
+def count_parameters(model: Any) -> int:
+    """Count a model's parameters; a layer stored in 4 bits counts each of its weights."""
+    layers = linear_module_names(model)
+    stored = {f"{name}.weight" for name in layers}
+    others = sum(w.numel() for name, w in model.named_parameters() if name not in stored)
+    return int(others + sum(rows * columns for rows, columns in layers.values()))
+
+
+def _module_parameters(
+    model: Any, targets: Sequence[str], *, rank: int
+) -> dict[str, tuple[int, int]]:
+    """Count for each target its layers, and the parameters of ``A (rank, in)``, ``B (out, rank)``."""
+    counted = dict.fromkeys(targets, (0, 0))
+    for name, (rows, columns) in linear_module_names(model).items():
+        target = name.rsplit(".", 1)[-1]
+        if target in counted:
+            layers, parameters = counted[target]
+            counted[target] = (layers + 1, parameters + rank * (rows + columns))
+    return counted
+
+
+def _check_text_survives(train_set: TrainingSet, chat_format: ChatFormat) -> None:
+    """Check that a template shows every message; early Phi-3 templates drop the system text."""
+    for row in train_set.rows[:1]:
+        shown = chat_format.decode(chat_format.encode_messages(row.prompt))
+        for message in row.prompt:
+            expected = chat_format.decode(chat_format.encode_text(message["content"]))
+            if "".join(expected.split()) not in "".join(shown.split()):
+                raise ConfigurationError(
+                    f"The chat template loses the {message['role']} message. Use the "
+                    "checkpoint's current chat template."
+                )
+
+
+def _check_single_start(rows: Sequence[TokenizedRow], bos_token_id: int | None) -> None:
+    """Check that no row begins with two start tokens, as when a template and a tokenizer add one."""
+    if bos_token_id is None:
+        return
+    for number, row in enumerate(rows, start=1):
+        if row.input_ids[:2] == [bos_token_id, bos_token_id]:
+            raise TrainingDataError("It begins with two start tokens.", record=number)
+
+
+def _pad_token_id(loaded: LoadedModel) -> int:
+    """Choose a token to fill up rows with: any that the embedding has and that ends no answer."""
+    size = loaded.model.get_input_embeddings().weight.shape[0]
+    ends = set(loaded.chat_format.end_of_turn_ids)
+    tokenizer = loaded.tokenizer
+    for token in (tokenizer.unk_token_id, tokenizer.pad_token_id, tokenizer.bos_token_id, 0):
+        if token is not None and 0 <= token < size and token not in ends:
+            return int(token)
+    return next(token for token in range(size) if token not in ends)
+
+
+def _check_disk(path: Path, *, needed: int) -> None:
+    existing = next(folder for folder in path.parents if folder.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise OSError(
+            f"The adapter and its logs need up to {needed / 1e6:.0f} MB in '{existing}' and "
+            f"{free / 1e6:.0f} MB are free. Free some room or choose another output_dir."
+        )
+
+
+def _length_notes(rows: Sequence[TokenizedRow], cliffs: Sequence[int]) -> list[str]:
+    lengths = [len(row.input_ids) for row in rows]
+    return [
+        f"{sum(length > cliff for length in lengths)} rows are longer than {cliff} tokens, where "
+        "this model changes its behaviour"
+        for cliff in cliffs
+        if max(lengths) > cliff
+    ]
