@@ -58,7 +58,7 @@ _CALL_OPTIONS = (*_SAMPLING_OPTIONS, "adapter", "timeout_s")
 
 
 class Phi3LLM(FunctionCallingLLM):
-    """A Phi-3 model as a LlamaIndex LLM.
+    r"""A Phi-3 model as a LlamaIndex LLM.
 
     Weights are loaded at the first use, or by :meth:`load`. Views made by :meth:`with_adapter`
     share them.
@@ -80,7 +80,7 @@ class Phi3LLM(FunctionCallingLLM):
 
     Example:
         >>> llm = Phi3LLM(model="embedded")
-        >>> str(llm.complete("Context:\\n[1] The oil of pump P-7 is Tovex 32.\\n\\n"
+        >>> str(llm.complete("Context:\n[1] The oil of pump P-7 is Tovex 32.\n\n"
         ...                  "Question: Which oil does pump P-7 have?"))
         '[1] Tovex 32'
     """
@@ -140,6 +140,11 @@ class Phi3LLM(FunctionCallingLLM):
             "temperature": self.temperature,
             "adapter": self.adapter,
         }
+
+    @property
+    def prompt_budget(self) -> int:
+        """Tokens that a prompt should stay within to be clear of the model's length cliffs."""
+        return min(self._shared.checkpoint.prompt_budget, self._context_window)
 
     @property
     def adapters(self) -> tuple[str, ...]:
@@ -348,7 +353,7 @@ class Phi3LLM(FunctionCallingLLM):
         return stream()
 
     def _prepare_chat_with_tools(
-        self, tools: Sequence[BaseTool], *args: Any, **kwargs: Any
+        self, tools: Sequence[BaseTool], *_: Any, **__: Any
     ) -> dict[str, Any]:
         names = [tool.metadata.name for tool in tools]
         raise ConfigurationError(

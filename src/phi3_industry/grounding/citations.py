@@ -12,9 +12,13 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Citation", "ParsedAnswer", "parse_answer", "verify"]
+from phi3_industry.grounding.prompt import ABSTENTION
+
+__all__ = ["Citation", "ParsedAnswer", "parse_answer", "repair", "verify"]
 
 _MARKER = re.compile(r"\[(\d{1,4})\]")
+_UNSPACED_SCRIPTS = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
+_LEAST_QUOTED_SHARE = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +28,8 @@ class ParsedAnswer:
     Attributes:
         markers: The passage numbers it cites, in order of their first mention, zero left out.
         body: The answer without its citations.
-        abstained: Whether it says that no passage holds the answer: it is empty, it cites zero,
-            or its body is the abstention sentence.
+        abstained: Whether it says that no passage holds the answer: it is empty, it cites zero
+            alone, or its body is the abstention sentence.
     """
 
     markers: tuple[int, ...]
@@ -40,10 +44,9 @@ class Citation:
     Attributes:
         marker: The number that was cited, counted from 1.
         index: Index of the cited passage; ``None`` if there is no passage of that number.
-        quote: The longest leading part of the cited text that stands in the passage, in the
-            passage's own spelling; empty if there is none.
-        verified: Whether there is such a quote. A house may add terms after a quoted fact, so
-            the quote need not be the whole of the cited text.
+        quote: The part of the claim that stands in the passage, as the passage spells it; empty
+            if there is none.
+        verified: Whether the quote bears the claim; see :func:`verify`.
     """
 
     marker: int
@@ -52,7 +55,7 @@ class Citation:
     verified: bool
 
 
-def parse_answer(text: str, *, abstention: str = "I don't know.") -> ParsedAnswer:
+def parse_answer(text: str, *, abstention: str = ABSTENTION) -> ParsedAnswer:
     """Take an answer apart into citations and body.
 
     Args:
@@ -72,9 +75,14 @@ def parse_answer(text: str, *, abstention: str = "I don't know.") -> ParsedAnswe
 def verify(text: str, passages: Sequence[str]) -> list[Citation]:
     """Check every citation of an answer against the passages it was given.
 
-    Compatibility forms, letter case and runs of white space are ignored in the comparison; the
-    quote is given back as the passage spells it. A quote ends where a word ends on both sides,
-    so that "3 bar" is not found in "13 bars".
+    The claim of a citation is the text after it, up to the next one. It is verified if its first
+    clause, up to a punctuation mark or the end, stands in the cited passage word for word: a
+    house may add terms of its own after a quoted fact, ``[2] 38.2 bar | PDIS``. It is also
+    verified if one unbroken run of the passage makes up at least half of it and holds every
+    number in it.
+
+    Compatibility forms, letter case and runs of white space do not count in the comparison; words
+    and numbers are compared whole, so that "3 bar" does not stand in "13 bars".
 
     Args:
         text: The answer as the model gave it.
@@ -83,40 +91,109 @@ def verify(text: str, passages: Sequence[str]) -> list[Citation]:
     Returns:
         One citation for each marker above zero, in order of appearance.
     """
-    found: list[Citation] = []
-    matches = list(_MARKER.finditer(text))
-    for position, match in enumerate(matches):
-        marker = int(match.group(1))
-        if marker == 0:
+    return [
+        _check(marker, claim, passages) for marker, claim in _claims(text)[1] if marker is not None
+    ]
+
+
+def repair(text: str, passages: Sequence[str]) -> tuple[str, list[Citation]]:
+    """Put right what can be put right about an answer's citations, and take the rest out.
+
+    A citation that its passage does not bear gets the number of the one passage that does; if
+    there is none, or more than one, its marker is taken out of the text.
+
+    Args:
+        text: The answer as the model gave it.
+        passages: The passages in the order of their numbers.
+
+    Returns:
+        The answer, unchanged if all citations are verified, and its citations. One whose marker
+        was taken out is still listed, as not verified.
+    """
+    lead, claims = _claims(text)
+    parts, citations = [lead], []
+    for marker, claim in claims:
+        if marker is None:  # citation zero
+            parts.append(f"[0]{claim}")
             continue
-        end = matches[position + 1].start() if position + 1 < len(matches) else len(text)
-        claim = text[match.end() : end].strip()
-        index = marker - 1 if marker <= len(passages) else None
-        quote = "" if index is None else _leading_quote(claim, passages[index])
-        found.append(Citation(marker=marker, index=index, quote=quote, verified=bool(quote)))
-    return found
+        citation = _check(marker, claim, passages)
+        if not citation.verified:
+            others = [_check(number, claim, passages) for number in range(1, len(passages) + 1)]
+            bearing = [other for other in others if other.verified]
+            if len(bearing) == 1:
+                citation = bearing[0]
+        citations.append(citation)
+        parts.append(f"[{citation.marker}]{claim}" if citation.verified else claim.lstrip())
+    return "".join(parts), citations
 
 
-def _leading_quote(claim: str, passage: str) -> str:
-    """Find the longest leading part of a claim, whole words only, that stands in a passage."""
+def _claims(text: str) -> tuple[str, list[tuple[int | None, str]]]:
+    """Split an answer into what comes before the first citation, and each citation's claim."""
+    lead, *rest = _MARKER.split(text)
+    numbers = [int(number) or None for number in rest[::2]]
+    return lead, list(zip(numbers, rest[1::2], strict=True))
+
+
+def _check(marker: int, claim: str, passages: Sequence[str]) -> Citation:
+    if marker > len(passages):
+        return Citation(marker=marker, index=None, quote="", verified=False)
+    quote, verified = _quote(claim, passages[marker - 1])
+    return Citation(marker=marker, index=marker - 1, quote=quote, verified=verified)
+
+
+def _quote(claim: str, passage: str) -> tuple[str, bool]:
+    """Find what a passage says of a claim, and whether that bears the claim."""
     folded_passage, origin = _fold_with_origin(passage)
     folded = _fold(claim)
-    for end in _word_ends(folded):
-        candidate = folded[:end]
-        start = _find_whole(folded_passage, candidate)
+
+    def spelled(start: int, length: int) -> str:
+        return passage[origin[start] : origin[start + length - 1] + 1]
+
+    for end in _clause_ends(folded):
+        start = _find_whole(folded_passage, folded[:end])
         if start >= 0:
-            return passage[origin[start] : origin[start + len(candidate) - 1] + 1]
-    return ""
+            return spelled(start, end), True
+    begin, end, start = _longest_shared(folded, folded_passage)
+    if end == begin:
+        return "", False
+    run = folded[begin:end]
+    share = _count_words(run) / _count_words(folded)
+    whole_numbers = _count_digits(run) == _count_digits(folded)
+    return spelled(start, end - begin), share >= _LEAST_QUOTED_SHARE and whole_numbers
 
 
-def _word_ends(text: str) -> list[int]:
-    """Give the places where a leading part of a text may end, longest first."""
-    ends = [
-        end
-        for end in range(1, len(text) + 1)
-        if not text[end - 1].isspace() and _is_boundary(text, end) and _has_word(text[:end])
-    ]
+def _clause_ends(text: str) -> list[int]:
+    """Give the places where a first clause may end, longest first."""
+    ends = []
+    for end in range(1, len(text) + 1):
+        if text[end - 1].isspace() or not _is_boundary(text, end) or not _count_words(text[:end]):
+            continue
+        following = text[end:].lstrip()
+        if not following or not (following[0].isalnum() or text[end - 1] in "([{"):
+            ends.append(end)
     return ends[::-1]
+
+
+def _longest_shared(claim: str, passage: str) -> tuple[int, int, int]:
+    """Find the longest run of whole words of a claim that stands in a passage.
+
+    Returns:
+        Begin and end of the run in the claim, and its begin in the passage; all zero if none.
+    """
+    bounds = [place for place in range(len(claim) + 1) if _is_boundary(claim, place)]
+    best = (0, 0, 0)
+    for begin in bounds:
+        for end in reversed(bounds):
+            if end - begin <= best[1] - best[0]:
+                break
+            candidate = claim[begin:end]
+            if candidate != candidate.strip() or not _count_words(candidate):
+                continue
+            start = _find_whole(passage, candidate)
+            if start >= 0:
+                best = (begin, end, start)
+                break
+    return best
 
 
 def _find_whole(passage: str, candidate: str) -> int:
@@ -129,31 +206,33 @@ def _find_whole(passage: str, candidate: str) -> int:
 
 
 def _is_boundary(text: str, position: int) -> bool:
-    """Tell whether a word may begin or end between two characters.
+    """Tell whether a word or number may begin or end between two characters.
 
-    In scripts that write no spaces every place between two letters is one.
+    In scripts that are written without spaces every place between two letters is one.
     """
     if position <= 0 or position >= len(text):
         return True
     before, after = text[position - 1], text[position]
-    if before in ".,-/" and position >= 2 and text[position - 2].isdigit() and after.isdigit():
+    if before in ".,-/" and after.isdigit() and text[position - 2 : position - 1].isdigit():
         return False  # inside a number: 38.2, 1,000, 3/4
     if after in ".,-/" and before.isdigit() and text[position + 1 : position + 2].isdigit():
         return False
-    both_words = before.isalnum() and after.isalnum()
-    return not both_words or _is_unspaced(before) or _is_unspaced(after)
+    return not (before.isalnum() and after.isalnum()) or _is_unspaced(before) or _is_unspaced(after)
 
 
 def _is_unspaced(character: str) -> bool:
-    """Tell whether a character belongs to a script that is written without spaces."""
     if character.isascii():
         return False
-    name = unicodedata.name(character, "")
-    return name.startswith(("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR"))
+    return unicodedata.name(character, "").startswith(_UNSPACED_SCRIPTS)
 
 
-def _has_word(text: str) -> bool:
-    return any(character.isalnum() for character in text)
+def _count_words(text: str) -> int:
+    """Count letters and digits."""
+    return sum(character.isalnum() for character in text)
+
+
+def _count_digits(text: str) -> int:
+    return sum(character.isdigit() for character in text)
 
 
 def _fold(text: str) -> str:
@@ -166,11 +245,9 @@ def _fold_with_origin(text: str) -> tuple[str, list[int]]:
     origin: list[int] = []
     for position, character in enumerate(text):
         for part in unicodedata.normalize("NFKC", character).casefold():
-            if part.isspace():
-                if not folded or folded[-1] == " ":
-                    continue
-                part = " "  # noqa: PLW2901 - any white space compares as one space
-            folded.append(part)
+            if part.isspace() and (not folded or folded[-1] == " "):
+                continue
+            folded.append(" " if part.isspace() else part)
             origin.append(position)
     while folded and folded[-1] == " ":
         folded.pop()

@@ -1,4 +1,4 @@
-"""The questions file: JSON Lines of questions with their answers and the passages that hold them."""
+"""The questions file: questions, their answers, and the passages that hold them, as JSON Lines."""
 
 from __future__ import annotations
 

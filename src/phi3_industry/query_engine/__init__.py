@@ -1,1 +1,1 @@
-""""""
+"""Answers from documents, from fine-tuned weights, or from both."""
