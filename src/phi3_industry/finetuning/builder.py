@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 import unicodedata
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from os import PathLike
 from statistics import median
-from typing import Any, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.schema import MetadataMode, NodeWithScore
@@ -22,7 +22,8 @@ from phi3_industry.grounding.questions import Question, load_questions
 
 __all__ = ["SliceShares", "TrainingSetBuilder"]
 
-_FEWEST_DOCUMENTS = 5
+_FEWEST_HELD_OUT = 0.9
+"""Share of the wanted questions that holding out whole documents has to reach."""
 
 
 class RetrieverSource(Protocol):
@@ -250,28 +251,33 @@ class TrainingSetBuilder:
         return _Evidence(question=question, gold=gold, distractors=tuple(distractors))
 
     def _split(self, evidence: Sequence[_Evidence], share: float) -> tuple[dict[str, Split], str]:
-        """Hold out whole documents; whole passages where the answers stand in few documents."""
-        documents = Counter(item.gold.document for item in evidence if item.gold)
-        spread_out = len(documents) >= _FEWEST_DOCUMENTS and (
-            max(documents.values()) <= sum(documents.values()) / 2
-        )
+        """Hold out whole documents; whole passages where too few documents can be held out."""
+        wanted = round(len(evidence) * share)
+        held = self._hold_out(evidence, wanted, by="document")
+        split_by = "document"
+        if len(held) < wanted * _FEWEST_HELD_OUT:
+            held, split_by = self._hold_out(evidence, wanted, by="name"), "passage"
+        splits: dict[str, Split] = {
+            item.question.id: "validation" if item.question.id in held else "train"
+            for item in evidence
+        }
+        return splits, split_by
+
+    def _hold_out(
+        self, evidence: Sequence[_Evidence], wanted: int, *, by: Literal["document", "name"]
+    ) -> set[str]:
+        """Choose questions to hold out, all those about one document or passage together."""
         groups: dict[str, list[str]] = defaultdict(list)
         for item in evidence:
-            if item.gold is None:
-                key = f"question {item.question.id}"
-            else:
-                key = item.gold.document if spread_out else item.gold.name
+            key = f"question {item.question.id}" if item.gold is None else getattr(item.gold, by)
             groups[key].append(item.question.id)
-        splits: dict[str, Split] = {item.question.id: "train" for item in evidence}
-        wanted = round(len(evidence) * share)
-        held = 0
         order = sorted(groups)
-        self._random("split").shuffle(order)
+        self._random("split", by).shuffle(order)
+        held: set[str] = set()
         for key in order:
-            if held + len(groups[key]) <= wanted:
-                held += len(groups[key])
-                splits.update(dict.fromkeys(groups[key], "validation"))
-        return splits, "document" if spread_out else "passage"
+            if len(held) + len(groups[key]) <= wanted:
+                held.update(groups[key])
+        return held
 
     def _make_rows(
         self,

@@ -153,7 +153,7 @@ def count_parameters(model: Any) -> int:
 def _module_parameters(
     model: Any, targets: Sequence[str], *, rank: int
 ) -> dict[str, tuple[int, int]]:
-    """Count for each target its layers, and the parameters of ``A (rank, in)``, ``B (out, rank)``."""
+    """Count each target's layers and the parameters of their two matrices."""
     counted = dict.fromkeys(targets, (0, 0))
     for name, (rows, columns) in linear_module_names(model).items():
         target = name.rsplit(".", 1)[-1]
@@ -177,7 +177,7 @@ def _check_text_survives(train_set: TrainingSet, chat_format: ChatFormat) -> Non
 
 
 def _check_single_start(rows: Sequence[TokenizedRow], bos_token_id: int | None) -> None:
-    """Check that no row begins with two start tokens, as when a template and a tokenizer add one."""
+    """Check that no row has two start tokens, one from the template and one from the tokenizer."""
     if bos_token_id is None:
         return
     for number, row in enumerate(rows, start=1):

@@ -1,0 +1,265 @@
+"""LoraFinetuneEngine: a training set becomes an adapter folder, and the adapter an LLM."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from phi3_industry.errors import MissingDependencyError
+from phi3_industry.finetuning.config import FinetuneConfig
+from phi3_industry.finetuning.curve import CSV_NAME, LOG_NAME, PLOT_NAME
+from phi3_industry.finetuning.dataset import TrainingSet
+from phi3_industry.finetuning.folders import replaced_folder
+from phi3_industry.llms import Phi3LLM
+from phi3_industry.models.adapter import MANIFEST_NAME, AdapterManifest, write_manifest
+
+if TYPE_CHECKING:
+    from phi3_industry.finetuning.preflight import PreflightReport
+    from phi3_industry.finetuning.sft import TrainedAdapter
+    from phi3_industry.models.loading import LoadedModel
+
+__all__ = ["LOG_FOLDER", "LoraFinetuneEngine"]
+
+LOG_FOLDER = "training"
+"""Folder inside an adapter that holds the loss curve and the log of its training."""
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class LoraFinetuneEngine:
+    """Trains a LoRA or QLoRA adapter, in the two-method shape of LlamaIndex's fine-tuning engines.
+
+    Training loads a base model of its own and leaves one that serves alone. The adapter folder
+    appears when it is complete; until then an earlier one stays in use.
+
+    Args:
+        model: ``"embedded"``, a folder, a hub id, or a ``Phi3LLM`` whose base model is meant.
+        train_set: The rows, or the folder of a saved training set.
+        output_dir: The adapter folder to write; an earlier adapter in it is replaced.
+        config: The settings.
+        revision: Revision of the model on the hub; for a ``Phi3LLM`` its own is taken.
+        device: A torch device, or ``"auto"``; for a ``Phi3LLM`` its own is taken.
+        local_files_only: Whether to keep off the network; for a ``Phi3LLM`` its own is taken.
+        show_progress: Whether to show progress on the standard error stream.
+        report: Takes each line for the user in place of the standard error stream.
+        **settings: Fields of :class:`~phi3_industry.finetuning.config.FinetuneConfig` in place
+            of ``config``, such as ``method="qlora"`` or ``lora_rank=8``.
+
+    Raises:
+        ValueError: A setting is outside its range.
+        TypeError: A setting is unknown, or stands beside ``config``.
+
+    Example:
+        >>> tuner = LoraFinetuneEngine(  # doctest: +SKIP
+        ...     "microsoft/Phi-3-mini-4k-instruct",
+        ...     train_set=train,
+        ...     output_dir="adapters/pumps",
+        ...     method="qlora",
+        ... )
+        >>> tuner.finetune()  # doctest: +SKIP
+        >>> expert = tuner.get_finetuned_model()  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        model: str | Phi3LLM = "embedded",
+        *,
+        train_set: TrainingSet | str | PathLike[str],
+        output_dir: str | PathLike[str],
+        config: FinetuneConfig | None = None,
+        revision: str | None = None,
+        device: str = "auto",
+        local_files_only: bool = False,
+        show_progress: bool = True,
+        report: Callable[[str], None] | None = None,
+        **settings: Any,
+    ) -> None:
+        if config is not None and settings:
+            raise TypeError(
+                f"Both config and the settings {sorted(settings)} are given; put all into one."
+            )
+        self.config = config or FinetuneConfig(**settings)
+        self.output_dir = Path(output_dir)
+        self._llm = model if isinstance(model, Phi3LLM) else None
+        self._train_set = train_set
+        self._show_progress = show_progress
+        self._report = report
+        if isinstance(model, Phi3LLM):
+            self._source: dict[str, Any] = {
+                "model": model.model,
+                "revision": model.revision,
+                "device": model.device,
+                "local_files_only": model.local_files_only,
+            }
+        else:
+            self._source = {
+                "model": model,
+                "revision": revision,
+                "device": device,
+                "local_files_only": local_files_only,
+            }
+
+    def finetune(self) -> AdapterManifest:
+        """Train the adapter and write its folder.
+
+        Beside PEFT's files and the manifest the folder holds ``training/`` with the loss curve
+        as ``loss.csv`` and ``loss.png`` and the log as ``log.json``.
+
+        Returns:
+            The manifest as written; ``metrics`` says what training did to the loss.
+
+        Raises:
+            TrainingDataError: The rows cannot be trained on.
+            TargetModuleError: A target is in no layer of the model.
+            ConfigurationError: The settings contradict the model.
+            ModelLoadError: The model does not load.
+            FileExistsError: ``output_dir`` holds something else than an adapter of ours.
+            OSError: There is too little room on the disk.
+            EngineError: The loss stopped being a number.
+        """
+        from phi3_industry.finetuning.preflight import check_output, preflight
+
+        path = check_output(self.output_dir)
+        train_set = self._train_set
+        if not isinstance(train_set, TrainingSet):
+            train_set = TrainingSet.load(train_set)
+        loaded = self._load_base()
+        checked = preflight(loaded, train_set, self.config, output_dir=path)
+        self._say(checked.table())
+        self._say(_settings_line(checked, loaded))
+        from phi3_industry.finetuning.sft import train_adapter
+
+        with replaced_folder(path, marker=MANIFEST_NAME) as folder:
+            (folder / LOG_FOLDER).mkdir()
+            trained = train_adapter(
+                loaded,
+                checked,
+                log_dir=folder / LOG_FOLDER,
+                say=self._say,
+                show_progress=self._show_progress,
+            )
+            _save_adapter(trained, folder)
+            metrics = _metrics(trained, checked)
+            self._write_logs(trained, metrics, folder / LOG_FOLDER)
+            manifest = write_manifest(
+                folder,
+                loaded,
+                prompt_fingerprint=train_set.prompt_fingerprint,
+                method=self.config.method,
+                data_fingerprint=train_set.fingerprint,
+                metrics=metrics,
+            )
+        self._say(f"The adapter is in '{path}'. {_outcome(metrics)}")
+        return manifest
+
+    def get_finetuned_model(self, **kwargs: Any) -> Phi3LLM:
+        """Give the model with the adapter in ``output_dir``.
+
+        If this engine was given a ``Phi3LLM``, the result is a view of it that shares its
+        weights.
+
+        Args:
+            **kwargs: For a new ``Phi3LLM``, such as ``max_new_tokens``; a new one is made if any
+                are given. An adapter trained with ``"qlora"`` is served on a base in 4 bits
+                unless ``quantization`` says otherwise.
+
+        Returns:
+            The LLM, with the adapter selected.
+
+        Raises:
+            AdapterNotFoundError: There is no adapter yet: call :meth:`finetune` first.
+            AdapterError: The adapter is damaged or was made for something else.
+        """
+        name = self.output_dir.absolute().name
+        llm = self._llm
+        if llm is None or kwargs:
+            defaults = {"quantization": "nf4" if self.config.method == "qlora" else None}
+            llm = Phi3LLM(**{**self._source, **defaults, **kwargs})
+        if name in llm.adapters:
+            llm.unload_adapter(name)
+        llm.load_adapter(self.output_dir, name)
+        return llm.with_adapter(name)
+
+    def _load_base(self) -> LoadedModel:
+        from phi3_industry.models.loading import load_base_model
+
+        return load_base_model(
+            self._source["model"],
+            revision=self._source["revision"],
+            quantization="nf4" if self.config.method == "qlora" else None,
+            device=self._source["device"],
+            local_files_only=self._source["local_files_only"],
+        )
+
+    def _write_logs(self, trained: TrainedAdapter, metrics: dict[str, Any], folder: Path) -> None:
+        trained.curve.write_csv(folder / CSV_NAME)
+        trained.curve.write_json(folder / LOG_NAME, run=metrics)
+        try:
+            trained.curve.write_png(folder / PLOT_NAME, title=f"Training {self.output_dir.name}")
+        except MissingDependencyError as error:
+            self._say(f"There is no {PLOT_NAME}, only {CSV_NAME}. {error}")
+
+    def _say(self, text: str) -> None:
+        if self._report is not None:
+            self._report(text)
+        elif self._show_progress:
+            from tqdm import tqdm
+
+            tqdm.write(text, file=sys.stderr)
+        else:
+            _LOGGER.info("%s", text)
+
+
+def _save_adapter(trained: TrainedAdapter, folder: Path) -> None:
+    # the embedding is never trained here, and asking PEFT to find out would reach the hub
+    trained.model.save_pretrained(str(folder), save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)  # PEFT's form of empty headings
+
+
+def _settings_line(checked: PreflightReport, loaded: LoadedModel) -> str:
+    config = checked.config
+    rows = config.batch_size or 1, config.gradient_accumulation_steps or 1
+    length = f"{config.max_steps} steps" if config.max_steps else f"{config.num_epochs:g} epochs"
+    stored = f" stored in {loaded.quantization}" if loaded.quantization else ""
+    return (
+        f"{config.method} on '{loaded.name}' ({loaded.dtype}{stored}, {loaded.device}): "
+        f"{len(checked.train)} rows, {len(checked.validation)} held out, {length}, "
+        f"learning rate {config.learning_rate:g}, {rows[0]} x {rows[1]} rows a step, "
+        f"seed {config.seed}"
+    )
+
+
+def _metrics(trained: TrainedAdapter, checked: PreflightReport) -> dict[str, Any]:
+    """Say what training did, as JSON values for the manifest and the log."""
+    config, points = checked.config, trained.curve.points
+    validation = list(trained.curve.validation.values())
+    return {
+        "train_rows": len(checked.train),
+        "validation_rows": len(checked.validation),
+        "trained_parameters": checked.trained_parameters,
+        "steps": points[-1].step if points else 0,
+        "seconds": round(trained.seconds, 1),
+        "train_loss_first": points[0].loss if points else None,
+        "train_loss_last": points[-1].loss if points else None,
+        "validation_loss_before": validation[0] if validation else None,
+        "validation_loss_after": validation[-1] if validation else None,
+        "learning_rate": config.learning_rate,
+        "num_epochs": config.num_epochs,
+        "batch_size": config.batch_size,
+        "gradient_accumulation_steps": config.gradient_accumulation_steps,
+        "lora_rank": config.lora_rank,
+        "lora_alpha": config.lora_alpha,
+        "seed": config.seed,
+    }
+
+
+def _outcome(metrics: dict[str, Any]) -> str:
+    before, after = metrics["validation_loss_before"], metrics["validation_loss_after"]
+    if before is None:
+        return "No row was held out, so nothing says whether it helps."
+    verdict = "helped" if after < before else "did not help: use the base model, or other data"
+    return f"On held-out rows the loss went from {before:.3f} to {after:.3f}; training {verdict}."
