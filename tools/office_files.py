@@ -33,10 +33,12 @@ class Paragraph:
     Attributes:
         text: Its text.
         heading: Heading level from 1; 0 for body text.
+        bullet: Whether it is an item of a list.
     """
 
     text: str
     heading: int = 0
+    bullet: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,9 @@ def docx_bytes(blocks: Sequence[Paragraph | Table]) -> bytes:
         f'<w:style w:type="paragraph" w:styleId="Heading{level}"><w:name w:val="heading {level}"/>'
         f'<w:pPr><w:outlineLvl w:val="{level - 1}"/></w:pPr></w:style>'
         for level in (1, 2, 3)
+    )
+    styles += (
+        '<w:style w:type="paragraph" w:styleId="ListBullet"><w:name w:val="List Bullet"/></w:style>'
     )
     return _package(
         {
@@ -79,7 +84,8 @@ def _word_block(block: Paragraph | Table) -> str:
             for row in block.rows
         )
         return f"<w:tbl><w:tblPr/><w:tblGrid/>{rows}</w:tbl>"
-    style = f'<w:pPr><w:pStyle w:val="Heading{block.heading}"/></w:pPr>' if block.heading else ""
+    name = f"Heading{block.heading}" if block.heading else "ListBullet" if block.bullet else ""
+    style = f'<w:pPr><w:pStyle w:val="{name}"/></w:pPr>' if name else ""
     text = f'<w:r><w:t xml:space="preserve">{escape(block.text)}</w:t></w:r>'
     return f"<w:p>{style}{text}</w:p>"
 

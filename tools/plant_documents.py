@@ -181,7 +181,7 @@ def _write_docx(papers: Papers, path: str, title: str, devices: Sequence[Device]
         heading = _capital(device.name)
         blocks.append(Paragraph(heading, heading=2))
         blocks.append(Paragraph(f"{heading} {_DUTY[device.kind][device.index % 2]}."))
-        blocks += [Paragraph(line) for line in _sheet_lines(device)]
+        blocks += [Paragraph(line, bullet=True) for line in _sheet_lines(device)]
         papers.state(device, _sheet_names(device), f"{path}#{heading}")
     alarms = [("Colour", "Meaning"), *_LAMPS]
     blocks += [Paragraph("Signal lamps", heading=2), Table(alarms)]

@@ -1,0 +1,229 @@
+"""Sections and rows become nodes, each with the headings above it as its context."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import PurePosixPath
+from typing import Any, Literal
+
+from llama_index.core.bridge.pydantic import Field, PrivateAttr, model_validator
+from llama_index.core.node_parser import NodeParser
+from llama_index.core.schema import (
+    BaseNode,
+    MetadataMode,
+    NodeRelationship,
+    ObjectType,
+    RelatedNodeInfo,
+    TextNode,
+)
+from llama_index.core.utils import get_tqdm_iterable
+
+from phi3_industry.ingestion.chunking import split_text
+from phi3_industry.ingestion.markdown import read_markdown
+from phi3_industry.ingestion.plain_text import read_plain_text
+from phi3_industry.ingestion.source import SourceDocument, one_line
+from phi3_industry.ingestion.tables import Table, cell_value, row_texts
+from phi3_industry.ingestion.tokens import input_limit_of, token_counter_of
+
+__all__ = ["SectionNodeParser"]
+
+_CELL_CHARS = 256
+"""Longer cells are text for reading and no value to filter by: they get no ``cell:`` entry."""
+
+_HEADER_SHARE = 3
+"""A context header takes at most one third of a node's tokens."""
+
+
+class SectionNodeParser(NodeParser):
+    """Splits documents at their headings into nodes that know where they stand.
+
+    A section is never joined with another one. A long section is split at paragraphs and
+    sentences, a table into its rows. Each node's metadata holds a ``context_header``, the title
+    and the headings above it, which is put before the text for the embedding and the LLM::
+
+        parser = SectionNodeParser()
+        pipeline = IngestionPipeline(transformations=[parser, embed_model])
+
+    Attributes:
+        max_tokens: The most tokens of a node, its context header included.
+        min_tokens: Tokens from which on a long section may be split at a paragraph.
+        text_format: How LlamaIndex documents are read: as Markdown, or as text without marks.
+        token_counter: Counts the tokens of a text; ``None`` for LlamaIndex's global tokenizer.
+    """
+
+    max_tokens: int = Field(default=384, ge=16)
+    min_tokens: int = Field(default=256, ge=1)
+    text_format: Literal["markdown", "plain"] = "markdown"
+    token_counter: Callable[[str], int] | None = Field(default=None, exclude=True)
+    _global_counter: Callable[[str], int] | None = PrivateAttr(default=None)
+
+    @model_validator(mode="after")
+    def _check(self) -> SectionNodeParser:
+        if self.min_tokens > self.max_tokens:
+            raise ValueError(
+                f"min_tokens is {self.min_tokens} and max_tokens is {self.max_tokens}; it must "
+                "not be larger."
+            )
+        return self
+
+    @classmethod
+    def class_name(cls) -> str:
+        """The name that LlamaIndex serialises this class under."""
+        return "SectionNodeParser"
+
+    @classmethod
+    def from_embed_model(cls, embed_model: Any, **settings: Any) -> SectionNodeParser:
+        """Make a parser that counts as an embedding model does and never exceeds its limit.
+
+        Args:
+            embed_model: A LlamaIndex embedding.
+            **settings: The attributes of this class. ``max_tokens`` and ``min_tokens`` are
+                lowered if the model reads less than that.
+        """
+        defaults = {name: cls.model_fields[name].default for name in ("max_tokens", "min_tokens")}
+        chosen = {**defaults, "token_counter": token_counter_of(embed_model), **settings}
+        limit = input_limit_of(embed_model)
+        if limit is not None:
+            chosen["max_tokens"] = min(chosen["max_tokens"], limit)
+        chosen["min_tokens"] = min(chosen["min_tokens"], 2 * chosen["max_tokens"] // 3)
+        return cls(**chosen)
+
+    @property
+    def fingerprint(self) -> str:
+        """What of the settings shapes the nodes, as text for content hashes."""
+        return json.dumps([_VERSION, self.max_tokens, self.min_tokens, self.text_format])
+
+    def nodes_of(
+        self,
+        document: SourceDocument,
+        *,
+        document_id: str,
+        metadata: dict[str, Any] | None = None,
+    ) -> list[TextNode]:
+        """Make the nodes of a document.
+
+        Args:
+            document: The document.
+            document_id: Its id: for files the path, relative to their folder, with ``/``.
+            metadata: What else to write into each node's metadata; shown neither to the
+                embedding nor to the LLM.
+
+        Returns:
+            The nodes in the document's order. Their ids are SHA-256 hashes of document id,
+            position and text.
+        """
+        nodes: list[TextNode] = []
+        for text, header, details in self._passages(document):
+            own = {
+                **(metadata or {}),
+                "context_header": header,
+                "file_name": PurePosixPath(document_id).name,
+                "file_path": document_id,
+                "title": document.title,
+                **details,
+            }
+            name = details.get("row_key") or details["section"]
+            own["source_id"] = f"{document_id}#{name}" if name else document_id
+            nodes.append(_node(text, own, document_id=document_id, position=len(nodes)))
+        return nodes
+
+    def _passages(self, document: SourceDocument) -> Iterator[tuple[str, str, dict[str, Any]]]:
+        """Yield (text, context header, metadata) of each node."""
+        for block in document.blocks:
+            section = " > ".join(block.section)
+            path = [document.title, *block.section]
+            if isinstance(block, Table):
+                if block.name and block.name != path[-1]:
+                    path.append(block.name)
+                header, room = self._header(path)
+                for text, details in self._rows(block, room):
+                    yield text, header, {"section": section, **details}
+            else:
+                header, room = self._header(path)
+                pieces = split_text(
+                    block.text,
+                    max_tokens=room,
+                    min_tokens=min(self.min_tokens, room),
+                    count_tokens=self._count,
+                )
+                for piece in pieces:
+                    yield piece, header, {"section": section, "kind": "text"}
+
+    def _rows(self, table: Table, room: int) -> Iterator[tuple[str, dict[str, Any]]]:
+        for number, cells in enumerate(table.rows, start=1):
+            details: dict[str, Any] = {
+                "kind": "table_row",
+                "table": table.name,
+                "row_key": cells[table.key_column],
+                "row_number": number,
+            }
+            for column, cell in zip(table.columns, cells, strict=True):
+                if cell and len(cell) <= _CELL_CHARS:
+                    details[f"cell:{column}"] = cell_value(cell)
+            for text in row_texts(
+                table.columns,
+                cells,
+                table.key_column,
+                max_tokens=room,
+                count_tokens=self._count,
+            ):
+                yield text, details
+
+    def _header(self, path: Sequence[str]) -> tuple[str, int]:
+        """Join the path and give the tokens left for text; a long one is cut from the left.
+
+        The title and the last heading say the most, so headings between them go first.
+        """
+        most = self.max_tokens // _HEADER_SHARE
+        parts = [one_line(part)[: 8 * most] for part in path]
+        while len(parts) > 2 and self._count(" > ".join(parts)) > most:
+            del parts[1]
+        header = " > ".join(parts)
+        if self._count(header) > most:
+            header = split_text(header, max_tokens=most, count_tokens=self._count)[0]
+        return header, self.max_tokens - self._count(header)
+
+    def _count(self, text: str) -> int:
+        if self.token_counter is not None:
+            return self.token_counter(text)
+        if self._global_counter is None:
+            self._global_counter = token_counter_of(None)
+        return self._global_counter(text)
+
+    def _parse_nodes(
+        self, nodes: Sequence[BaseNode], show_progress: bool = False, **_: Any
+    ) -> list[BaseNode]:
+        parsed: list[BaseNode] = []
+        for node in get_tqdm_iterable(nodes, show_progress, "Parsing documents"):
+            text = node.get_content(metadata_mode=MetadataMode.NONE)
+            name = str(node.metadata.get("title") or node.metadata.get("file_name") or "")
+            title = name or node.node_id
+            read = read_markdown if self.text_format == "markdown" else read_plain_text
+            document = read(text, fallback_title=title)
+            parsed += self.nodes_of(document, document_id=node.node_id, metadata=node.metadata)
+        return parsed
+
+
+_VERSION = 1
+"""Raised when the same document would give other nodes than before."""
+
+
+def _node(text: str, metadata: dict[str, Any], *, document_id: str, position: int) -> TextNode:
+    digest = hashlib.sha256(json.dumps([document_id, position, text]).encode()).hexdigest()
+    hidden = [key for key in metadata if key != "context_header"]
+    return TextNode(
+        id_=digest,
+        text=text,
+        metadata=metadata,
+        excluded_embed_metadata_keys=hidden,
+        excluded_llm_metadata_keys=list(hidden),
+        metadata_template="{value}",
+        text_template="{metadata_str}\n{content}",
+        relationships={
+            NodeRelationship.SOURCE: RelatedNodeInfo(
+                node_id=document_id, node_type=ObjectType.DOCUMENT
+            )
+        },
+    )
