@@ -1,223 +1,445 @@
-"""Rows to train on: a prompt as it is served, and the answer that is wanted for it."""
+"""Questions about a user's documents become rows to train on, through the user's own retriever."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+import random
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from os import PathLike
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from statistics import median
+from typing import Any, Literal, Protocol, get_args
 
-from phi3_industry.errors import TrainingDataError
-from phi3_industry.finetuning.folders import replaced_folder
-from phi3_industry.finetuning.rows import (
-    Split,
-    TrainingRow,
-    dump_rows,
-    load_rows,
-    parse_object,
-    read_text,
-)
+from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.schema import MetadataMode, NodeWithScore
 
-if TYPE_CHECKING:
-    from datasets import Dataset
+from phi3_industry.finetuning.rows import Slice, Split, TrainingRow, count_rows
+from phi3_industry.finetuning.training_set import TrainingReport, TrainingSet, size_notes
+from phi3_industry.grounding.citations import verify
+from phi3_industry.grounding.prompt import DEFAULT_PROMPT, GroundingPrompt, Message
+from phi3_industry.grounding.questions import Question, load_questions
 
-__all__ = ["MINIMUM_ROWS", "TrainingReport", "TrainingSet", "size_notes"]
+__all__ = ["SliceShares", "TrainingSetBuilder"]
 
-MINIMUM_ROWS = 2
-"""Fewer training rows than this are refused: one row has no order and no other to differ from."""
-
-_FEW_ROWS = 50
-_FORMAT_VERSION = 1
-_ROWS_FILE = "rows.jsonl"
-_REPORT_FILE = "report.json"
+_FEWEST_HELD_OUT = 0.9
+"""Share of the wanted questions that holding out whole documents has to reach."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainingReport:
-    """What became of the questions.
+class RetrieverSource(Protocol):
+    """What a knowledge base offers: retrievers over its documents."""
 
-    Attributes:
-        questions: Questions that were given.
-        counts: Rows by split and slice.
-        dropped: For each reason the ids of the questions of which a row was dropped, once a row.
-        prompt_tokens: Least, median and most tokens of a prompt; ``None`` if no model counted.
-        split_by: What the validation rows were held out by: ``"document"``, or ``"passage"``
-            where the answers stand in too few documents.
-        notes: Anything that was adjusted or that limits what the set can teach.
-    """
-
-    questions: int
-    counts: Mapping[str, Mapping[str, int]]
-    dropped: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    prompt_tokens: Mapping[str, int] | None = None
-    split_by: str = "document"
-    notes: Sequence[str] = ()
-
-    def summary(self) -> str:
-        """Say it in a few lines."""
-        lines = [f"{self.questions} questions; held out by {self.split_by}"]
-        for split, slices in self.counts.items():
-            listed = ", ".join(f"{name} {count}" for name, count in slices.items())
-            lines.append(f"{split}: {sum(slices.values())} rows ({listed})")
-        if self.prompt_tokens:
-            listed = ", ".join(f"{name} {count}" for name, count in self.prompt_tokens.items())
-            lines.append(f"prompt tokens: {listed}")
-        for reason, ids in self.dropped.items():
-            first = ", ".join(dict.fromkeys(ids[:3]))
-            more = ", …" if len(set(ids)) > len(set(ids[:3])) else ""
-            lines.append(f"dropped {len(ids)} rows: {reason} ({first}{more})")
-        lines.extend(self.notes)
-        return "\n".join(lines)
+    def as_retriever(self, *, similarity_top_k: int) -> BaseRetriever:
+        """Give a retriever of the best ``similarity_top_k`` nodes."""
+        ...
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainingSet:
-    """Rows to train on, with the prompt that they were built by.
-
-    Attributes:
-        rows: All rows, held-out ones included.
-        prompt_fingerprint: Fingerprint of the prompt module that built them; an adapter carries
-            it, and serving with another prompt is refused.
-        report: What became of the questions.
-    """
-
-    rows: tuple[TrainingRow, ...]
-    prompt_fingerprint: str
-    report: TrainingReport
-
-    def __post_init__(self) -> None:
-        count = len(self.split("train"))
-        if count < MINIMUM_ROWS:
-            reasons = "; ".join(
-                f"{len(ids)} dropped because {reason}"
-                for reason, ids in self.report.dropped.items()
-            )
-            raise TrainingDataError(
-                f"The training set has {count} training row(s) and at least {MINIMUM_ROWS} are "
-                f"needed; a few hundred teach a house format. {reasons or 'Nothing was dropped'}. "
-                "Give more questions whose answers stand in the documents."
-            )
-
-    def split(self, name: Split) -> list[TrainingRow]:
-        """Give the rows of one split."""
-        return [row for row in self.rows if row.split == name]
+class TokenCounter(Protocol):
+    """What a language model offers to keep rows within its window."""
 
     @property
-    def fingerprint(self) -> str:
-        """SHA-256 over the prompt's fingerprint and every row, as hexadecimal text."""
-        digest = hashlib.sha256(self.prompt_fingerprint.encode())
-        digest.update(dump_rows(self.rows).encode())
-        return digest.hexdigest()
+    def metadata(self) -> Any:
+        """LlamaIndex's ``LLMMetadata``: ``context_window`` and ``num_output`` in tokens."""
+        ...
 
-    def to_dataset(self, split: Split | None = None) -> Dataset:
-        """Give the rows as a conversational prompt–completion dataset, as TRL reads it.
+    def count_tokens(self, messages: list[Message]) -> int:
+        """Count the tokens of messages, the chat template's own included."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class SliceShares:
+    """How many rows of each slice to make, in proportion to the grounded ones.
+
+    The grounded rows follow from the questions; the shares of the others are reached as far as
+    there are questions for them.
+
+    Attributes:
+        grounded: Share of rows that show the passage with the answer.
+        missing: Share of rows that show other passages alone.
+        closed_book: Share of rows that show none and abstain.
+        replay: Share of plain rows, made from questions without a house reference.
+
+    Raises:
+        ValueError: A share is negative, or there is no grounded one.
+    """
+
+    grounded: float = 0.6
+    missing: float = 0.2
+    closed_book: float = 0.05
+    replay: float = 0.15
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if not value >= 0:
+                raise ValueError(f"The share {item.name} is {value}; it must not be negative.")
+        if self.grounded == 0:
+            raise ValueError("The share grounded is 0; the other slices are counted from it.")
+
+    def rows_for(self, slice_: Slice, *, grounded_rows: int) -> int:
+        """Give the rows of a slice that go with a number of grounded rows."""
+        share: float = getattr(self, slice_)
+        return round(grounded_rows * share / self.grounded)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Passage:
+    """One retrieved node as a prompt shows it."""
+
+    name: str
+    document: str
+    ids: frozenset[str]
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Evidence:
+    """A question with the passages that hold its answer and those that do not."""
+
+    question: Question
+    gold: _Passage | None
+    distractors: tuple[_Passage, ...]
+
+
+@dataclass
+class _Draft:
+    """Rows made so far, and what was dropped on the way."""
+
+    rows: dict[str, TrainingRow] = field(default_factory=dict)
+    dropped: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    prompt_tokens: list[int] = field(default_factory=list)
+
+
+class TrainingSetBuilder:
+    """Builds rows by the very prompt and retriever that serve.
+
+    Each answerable question is shown its passage among hard distractors, those that the user's
+    own retriever finds next, in random order and number. Some questions are shown the
+    distractors alone, and the answer abstains. Source of the recipe: RAFT, arXiv 2403.10131,
+    with the abstentions of Divide-Then-Align, arXiv 2505.20871.
+
+    Args:
+        source: A knowledge base (anything with ``as_retriever``) or a LlamaIndex retriever.
+        llm: Counts tokens, so that no row is longer than what it can be served; ``None`` leaves
+            lengths to the trainer.
+        prompt: The prompt module; the adapter is bound to it.
+        num_passages: The least and the most passages of a row, gold included.
+        candidates: Passages to retrieve for each question, from which distractors are drawn. A
+            retriever that is given as such returns what it is set to.
+        seed: Seed of every draw. The same questions and store give the same rows.
+
+    Raises:
+        TypeError: The source is neither.
+        ValueError: A number is outside its range.
+
+    Example:
+        >>> builder = TrainingSetBuilder(knowledge_base, llm=llm)  # doctest: +SKIP
+        >>> print(builder.build("questions.jsonl").report.summary())  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        source: RetrieverSource | BaseRetriever,
+        llm: TokenCounter | None = None,
+        *,
+        prompt: GroundingPrompt = DEFAULT_PROMPT,
+        num_passages: tuple[int, int] = (1, 4),
+        candidates: int = 12,
+        seed: int = 0,
+    ) -> None:
+        least, most = num_passages
+        if not 1 <= least <= most:
+            raise ValueError(
+                f"num_passages is {num_passages}; it must be (least, most) with 1 <= least <= most."
+            )
+        if candidates <= most:
+            raise ValueError(
+                f"candidates is {candidates}; it must be above the {most} passages of a row."
+            )
+        if isinstance(source, BaseRetriever):
+            self._retriever = source
+        elif hasattr(source, "as_retriever"):
+            self._retriever = source.as_retriever(similarity_top_k=candidates)
+        else:
+            raise TypeError(
+                f"source is a {type(source).__name__}; it must be a knowledge base or a retriever."
+            )
+        self._llm = llm
+        self._prompt = prompt
+        self._num_passages = num_passages
+        self._seed = seed
+
+    def build(
+        self,
+        questions: str | PathLike[str] | Sequence[Question],
+        *,
+        shares: SliceShares | None = None,
+        rows_per_question: int = 2,
+        validation_share: float = 0.1,
+        show_progress: bool = False,
+    ) -> TrainingSet:
+        """Build a training set.
+
+        A question with ``answers`` becomes a grounded row, or a replay row where it has no
+        ``reference`` and others of the set have one. A question without ``answers`` becomes a
+        row that abstains. A question whose metadata says ``"closed_book": true`` is house
+        knowledge that no document holds: it is answered without passages.
 
         Args:
-            split: Only the rows of this split; ``None`` is all of them.
+            questions: A questions file or its questions.
+            shares: How many rows of each slice to make.
+            rows_per_question: Rows made of each question, each with passages of its own draw.
+            validation_share: Share of the questions to hold out, by source document; in [0, 1).
+            show_progress: Whether to show a progress bar.
 
         Returns:
-            A dataset with the columns ``prompt``, ``completion``, ``slice`` and ``split``.
-        """
-        from datasets import Dataset
-
-        rows = self.rows if split is None else self.split(split)
-        columns = ("prompt", "completion", "slice", "split")
-        return Dataset.from_list([{name: getattr(row, name) for name in columns} for row in rows])
-
-    def save(self, folder: str | PathLike[str]) -> Path:
-        """Write the set as ``rows.jsonl`` and ``report.json``.
-
-        Args:
-            folder: The folder to write; an earlier training set in it is replaced.
-
-        Returns:
-            The folder.
+            The rows, with a report of what was made and dropped.
 
         Raises:
-            FileExistsError: The folder holds something else.
+            FileNotFoundError: There is no such questions file.
+            TrainingDataError: The file cannot be read, or too few rows came of it.
+            ValueError: A number is outside its range.
         """
-        header = {
-            "format_version": _FORMAT_VERSION,
-            "prompt_fingerprint": self.prompt_fingerprint,
-            "fingerprint": self.fingerprint,
-            "report": asdict(self.report),
+        if rows_per_question < 1:
+            raise ValueError(f"rows_per_question is {rows_per_question}; it must be at least 1.")
+        if not 0 <= validation_share < 1:
+            raise ValueError(
+                f"validation_share is {validation_share}; it must be at least 0 and below 1."
+            )
+        if isinstance(questions, str | PathLike):
+            questions = load_questions(questions)
+        draft = _Draft()
+        evidence = [
+            self._gather(question, draft) for question in _progress(questions, show_progress)
+        ]
+        splits, split_by = self._split(evidence, validation_share)
+        for split in get_args(Split):
+            part = [item for item in evidence if splits[item.question.id] == split]
+            self._make_rows(part, shares or SliceShares(), rows_per_question, split, draft)
+        rows = tuple(draft.rows.values())
+        return TrainingSet(
+            rows=rows,
+            prompt_fingerprint=self._prompt.fingerprint,
+            report=TrainingReport(
+                questions=len(questions),
+                counts=count_rows(rows),
+                dropped=dict(draft.dropped),
+                prompt_tokens=_spread(draft.prompt_tokens),
+                split_by=split_by,
+                notes=size_notes(rows),
+            ),
+        )
+
+    def _gather(self, question: Question, draft: _Draft) -> _Evidence:
+        """Retrieve for a question and part what holds its answer from what does not."""
+        found = _passages(self._retriever.retrieve(question.question))
+        gold = _find_gold(question, found)
+        if gold is None and question.gold_ids and question.answerable:
+            # the question alone may not find its passage; with the answer beside it, it often does
+            more = self._retriever.retrieve(f"{question.question} {question.answers[0]}")
+            gold = _find_gold(question, _passages(more))
+        if gold is None and question.answerable and not _is_house_knowledge(question):
+            draft.dropped["no retrieved passage holds the answer"].append(question.id)
+        distractors = [
+            passage
+            for passage in found
+            if passage is not gold
+            and not passage.ids & set(question.gold_ids)
+            and not any(_holds(passage.text, answer) for answer in question.answers)
+        ]
+        return _Evidence(question=question, gold=gold, distractors=tuple(distractors))
+
+    def _split(self, evidence: Sequence[_Evidence], share: float) -> tuple[dict[str, Split], str]:
+        """Hold out whole documents; whole passages where too few documents can be held out."""
+        wanted = round(len(evidence) * share)
+        held = self._hold_out(evidence, wanted, by="document")
+        split_by = "document"
+        if len(held) < wanted * _FEWEST_HELD_OUT:
+            held, split_by = self._hold_out(evidence, wanted, by="name"), "passage"
+        splits: dict[str, Split] = {
+            item.question.id: "validation" if item.question.id in held else "train"
+            for item in evidence
         }
-        with replaced_folder(folder, marker=_REPORT_FILE) as working:
-            (working / _ROWS_FILE).write_text(dump_rows(self.rows), encoding="utf-8", newline="\n")
-            text = json.dumps(header, indent=2, ensure_ascii=False)
-            (working / _REPORT_FILE).write_text(text + "\n", encoding="utf-8", newline="\n")
-        return Path(folder)
+        return splits, split_by
 
-    @classmethod
-    def load(cls, folder: str | PathLike[str]) -> TrainingSet:
-        """Read a set that :meth:`save` wrote.
+    def _hold_out(
+        self, evidence: Sequence[_Evidence], wanted: int, *, by: Literal["document", "name"]
+    ) -> set[str]:
+        """Choose questions to hold out, all those about one document or passage together."""
+        groups: dict[str, list[str]] = defaultdict(list)
+        for item in evidence:
+            key = f"question {item.question.id}" if item.gold is None else getattr(item.gold, by)
+            groups[key].append(item.question.id)
+        order = sorted(groups)
+        self._random("split", by).shuffle(order)
+        held: set[str] = set()
+        for key in order:
+            if len(held) + len(groups[key]) <= wanted:
+                held.update(groups[key])
+        return held
 
-        Args:
-            folder: Its folder.
+    def _make_rows(
+        self,
+        evidence: Sequence[_Evidence],
+        shares: SliceShares,
+        rows_per_question: int,
+        split: Split,
+        draft: _Draft,
+    ) -> None:
+        known = [item for item in evidence if item.gold is not None]
+        has_house_form = any(item.question.reference is not None for item in known)
+        house = [item for item in known if item.question.reference or not has_house_form]
+        plain = [item for item in known if has_house_form and item.question.reference is None]
+        unanswerable = [item for item in evidence if not item.question.answerable]
+        knowledge = [item for item in evidence if _is_house_knowledge(item.question)]
+        for item in house:
+            for draw in range(rows_per_question):
+                self._add(draft, item, "grounded", split, draw)
+        for item in knowledge:
+            self._add(draft, item, "closed_book", split, 0)
+        grounded_rows = len(house) * rows_per_question
+        shuffled = list(known)
+        self._random("order", split).shuffle(shuffled)
+        sources: dict[Slice, list[_Evidence]] = {
+            "missing": unanswerable + shuffled,
+            "closed_book": shuffled[::-1],
+            "replay": plain,
+        }
+        for slice_, candidates in sources.items():
+            wanted = shares.rows_for(slice_, grounded_rows=grounded_rows)
+            draws = 1 if slice_ == "closed_book" else rows_per_question
+            chosen = [(item, draw) for draw in range(draws) for item in candidates][:wanted]
+            for item, draw in chosen:
+                self._add(draft, item, slice_, split, draw)
 
-        Returns:
-            The set.
+    def _add(self, draft: _Draft, item: _Evidence, slice_: Slice, split: Split, draw: int) -> None:
+        """Make one row of a question and add it, unless it cannot be taught or is there."""
+        question = item.question
+        passages = self._draw_passages(item, slice_, draw)
+        if slice_ == "missing" and not passages:
+            draft.dropped["nothing else was retrieved that could be shown"].append(question.id)
+            return
+        while True:
+            row = self._row(item, passages, slice_, split)
+            tokens, fits = self._measure(row)
+            surplus = next((p for p in reversed(passages) if p is not item.gold), None)
+            if fits or surplus is None or len(passages) == 1:
+                break
+            passages = [passage for passage in passages if passage is not surplus]
+        if not fits:
+            draft.dropped["it is longer than the model's window"].append(question.id)
+            return
+        key = "\n".join([row.prompt[-1]["content"], row.answer])
+        if key in draft.rows:
+            draft.dropped["an equal row was there already"].append(question.id)
+            return
+        draft.rows[key] = row
+        if tokens is not None:
+            draft.prompt_tokens.append(tokens)
 
-        Raises:
-            FileNotFoundError: There is no training set in the folder.
-            TrainingDataError: A file is damaged or was changed since it was saved.
-        """
-        report_path, rows_path = Path(folder) / _REPORT_FILE, Path(folder) / _ROWS_FILE
-        header = _read_header(report_path)
-        rows = load_rows(rows_path)
-        loaded = cls(
-            rows=tuple(rows),
-            prompt_fingerprint=header["prompt_fingerprint"],
-            report=TrainingReport(**header["report"]),
+    def _draw_passages(self, item: _Evidence, slice_: Slice, draw: int) -> list[_Passage]:
+        if slice_ == "closed_book":
+            return []
+        rng = self._random(item.question.id, slice_, draw)
+        count = rng.randint(*self._num_passages)
+        shown = [] if slice_ == "missing" or item.gold is None else [item.gold]
+        wanted = min(count - len(shown), len(item.distractors))
+        shown += rng.sample(item.distractors, wanted)
+        rng.shuffle(shown)
+        return shown
+
+    def _row(
+        self, item: _Evidence, passages: Sequence[_Passage], slice_: Slice, split: Split
+    ) -> TrainingRow:
+        question, wanted = item.question, item.question.wanted
+        if slice_ == "closed_book":
+            prompt = self._prompt.closed_book(question.question)
+            taught = _is_house_knowledge(question) and wanted is not None
+            answer = wanted if taught and wanted else self._prompt.abstention_answer
+        else:
+            prompt = self._prompt.grounded(question.question, [p.text for p in passages])
+            answer = self._prompt.abstention_answer
+            if slice_ != "missing" and item.gold is not None and wanted is not None:
+                position = next(i for i, p in enumerate(passages, start=1) if p is item.gold)
+                answer = self._prompt.answer(wanted, marker=position)
+        return TrainingRow(
+            prompt=prompt,
+            completion=[{"role": "assistant", "content": answer}],
+            slice=slice_,
+            split=split,
+            question_id=question.id,
+            source_ids=tuple(passage.name for passage in passages),
         )
-        if loaded.fingerprint != header["fingerprint"]:
-            raise TrainingDataError(
-                f"The rows have the fingerprint {loaded.fingerprint[:12]}…, but the set was saved "
-                f"with {str(header['fingerprint'])[:12]}…: the file was changed. Build the set "
-                "again, or save a changed one with TrainingSet.save().",
-                source=rows_path,
+
+    def _measure(self, row: TrainingRow) -> tuple[int | None, bool]:
+        """Count the prompt's tokens and say whether it can be served and its answer written."""
+        if self._llm is None:
+            return None, True
+        metadata = self._llm.metadata
+        tokens = self._llm.count_tokens(row.prompt)
+        whole = self._llm.count_tokens(row.prompt + row.completion)
+        served = tokens + metadata.num_output <= metadata.context_window
+        return tokens, served and whole <= metadata.context_window
+
+    def _random(self, *parts: object) -> random.Random:
+        """Give random numbers of their own to each purpose, so that none depends on another."""
+        text = "\n".join(str(part) for part in (self._seed, *parts))
+        return random.Random(text)  # noqa: S311 - a draw of rows, no secret
+
+
+def _passages(nodes: Sequence[NodeWithScore]) -> list[_Passage]:
+    passages = []
+    for item in nodes:
+        node = item.node
+        source_id = str(node.metadata.get("source_id") or node.node_id)
+        document = str(node.ref_doc_id or source_id)
+        passages.append(
+            _Passage(
+                name=source_id,
+                document=document,
+                ids=frozenset({node.node_id, source_id, document}),
+                text=node.get_content(metadata_mode=MetadataMode.LLM),
             )
-        return loaded
-
-
-def size_notes(rows: Sequence[TrainingRow]) -> list[str]:
-    """Say in words what a small set cannot do."""
-    count = sum(row.split == "train" for row in rows)
-    notes = []
-    if count < _FEW_ROWS:
-        notes.append(
-            f"only {count} training rows: fewer than {_FEW_ROWS} seldom teach a format that holds"
         )
-    if count == len(rows):
-        notes.append("no row is held out, so nothing shows whether training helped")
-    return notes
+    return passages
 
 
-def _read_header(path: Path) -> dict[str, Any]:
-    header = parse_object(read_text(path), source=path, record=None)
-    version = header.get("format_version")
-    if version != _FORMAT_VERSION:
-        raise TrainingDataError(
-            f"It is {version!r}; this version of the library reads {_FORMAT_VERSION}. Build the "
-            "training set again.",
-            source=path,
-            field="format_version",
-        )
-    for name, kind in (("prompt_fingerprint", str), ("fingerprint", str), ("report", dict)):
-        if not isinstance(header.get(name), kind):
-            raise TrainingDataError(
-                "It is missing or of another type. Build the training set again.",
-                source=path,
-                field=name,
-            )
-    known = set(TrainingReport.__dataclass_fields__)
-    if not {"questions", "counts"} <= set(header["report"]) <= known:
-        raise TrainingDataError(
-            f"It has the keys {sorted(header['report'])}. Build the training set again.",
-            source=path,
-            field="report",
-        )
-    return header
+def _find_gold(question: Question, passages: Sequence[_Passage]) -> _Passage | None:
+    """Find the best passage that holds an answer, among the named ones if any are named."""
+    named = [p for p in passages if not question.gold_ids or p.ids & set(question.gold_ids)]
+    for answer in question.answers:
+        for passage in named:
+            if _holds(passage.text, answer):
+                return passage
+    return None
+
+
+def _holds(passage: str, answer: str) -> bool:
+    """Tell whether the whole of an answer stands in a passage, as the citation check sees it."""
+    return any(
+        citation.verified and _folded(citation.quote) == _folded(answer)
+        for citation in verify(f"[1] {answer}", [passage])[:1]
+    )
+
+
+def _folded(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def _is_house_knowledge(question: Question) -> bool:
+    return question.metadata.get("closed_book") is True
+
+
+def _spread(counts: Sequence[int]) -> Mapping[str, int] | None:
+    if not counts:
+        return None
+    return {"min": min(counts), "median": round(median(counts)), "max": max(counts)}
+
+
+def _progress(questions: Sequence[Question], show: bool) -> Iterable[Question]:
+    if not show:
+        return questions
+    from tqdm import tqdm
+
+    return tqdm(questions, desc="Retrieving passages", unit="question")

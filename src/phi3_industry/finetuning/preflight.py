@@ -11,9 +11,9 @@ from typing import Any
 
 from phi3_industry.errors import ConfigurationError, TrainingDataError
 from phi3_industry.finetuning.config import FinetuneConfig
-from phi3_industry.finetuning.dataset import TrainingSet
 from phi3_industry.finetuning.examples import TokenizedRow, tokenize_rows
 from phi3_industry.finetuning.folders import check_target
+from phi3_industry.finetuning.training_set import TrainingSet
 from phi3_industry.models.adapter import (
     MANIFEST_NAME,
     linear_module_names,

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from phi3_industry.errors import MissingDependencyError
 from phi3_industry.finetuning.config import FinetuneConfig
 from phi3_industry.finetuning.curve import CSV_NAME, LOG_NAME, PLOT_NAME
-from phi3_industry.finetuning.dataset import TrainingSet
 from phi3_industry.finetuning.folders import replaced_folder
+from phi3_industry.finetuning.training_set import TrainingSet
 from phi3_industry.llms import Phi3LLM
 from phi3_industry.models.adapter import MANIFEST_NAME, AdapterManifest, write_manifest
 
