@@ -86,10 +86,12 @@ class LocalEngine(Engine):
         """
         with self._lock:
             internal = self._internal(name)
-            if len(self._internal_names) == 1:
-                self._model = self._model.unload()  # PEFT cannot hold a model without adapter
-            else:
+            others = [other for other in self._internal_names.values() if other != internal]
+            if others:
+                self._model.set_adapter(others[0])  # PEFT warns when its active one is deleted
                 self._model.delete_adapter(internal)
+            else:
+                self._model = self._model.unload()  # PEFT cannot hold a model without adapter
             del self._internal_names[name]
 
     def generate(self, request: GenerationRequest) -> Iterator[TokenEvent]:

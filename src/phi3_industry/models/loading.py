@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -140,15 +142,16 @@ def load_base_model(
     }
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        network = AutoModelForCausalLM.from_pretrained(
-            source,
-            config=config,
-            dtype=getattr(torch, compute),
-            use_safetensors=True,
-            attn_implementation="sdpa",
-            **_quantization_options(quantization, compute=compute, device=device),
-            **options,
-        )
+        with _quiet_if(name == EMBEDDED):
+            network = AutoModelForCausalLM.from_pretrained(
+                source,
+                config=config,
+                dtype=getattr(torch, compute),
+                use_safetensors=True,
+                attn_implementation="sdpa",
+                **_quantization_options(quantization, compute=compute, device=device),
+                **options,
+            )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ModelLoadError(f"The model '{model}' does not load: {error}") from error
     if quantization is None:
@@ -199,6 +202,21 @@ def weights_fingerprint(model: Any) -> str:
         rounded = weight.detach().to("cpu", torch.bfloat16).contiguous()
         digest.update(rounded.view(torch.int16).numpy().tobytes())
     return digest.hexdigest()
+
+
+@contextmanager
+def _quiet_if(small: bool) -> Iterator[None]:
+    """Keep transformers' progress bar back where there is no progress worth showing."""
+    from transformers.utils import logging
+
+    if not small or not logging.is_progress_bar_enabled():
+        yield
+        return
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.enable_progress_bar()
 
 
 def _load_config(source: str, model: str, *, revision: str | None, local_files_only: bool) -> Any:

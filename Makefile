@@ -1,0 +1,59 @@
+# Every target makes .venv if it is missing and installs what CI runs. `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# tiny models run many times faster on one thread
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-slow test-gpu check format lint types docs build bench clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
+
+# torch first: with it in place no other package asks for a larger build
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -c constraints.txt torch
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[all,dev]'
+	@touch $(STAMP)
+
+install: $(STAMP)  ## make .venv with everything
+
+demo: $(STAMP)  ## the main job: documents in, an adapter trained, questions answered four ways
+	$(BIN)/phi3-industry demo --output demo-output
+
+test: $(STAMP)  ## unit and integration tests, no network, no GPU
+	$(ONE_THREAD) $(BIN)/python -m pytest
+
+test-slow: $(STAMP)  ## the tests that take minutes
+	$(ONE_THREAD) $(BIN)/python -m pytest -m slow
+
+test-gpu: $(STAMP)  ## the tests that need a CUDA device
+	$(BIN)/python -m pytest -m gpu
+
+check: lint types docs  ## format, lint, types, docs
+
+format: $(STAMP)  ## rewrite the code in the house format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: $(STAMP)  ## check format and lint
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(STAMP)  ## check types, strictly
+	$(BIN)/mypy
+
+docs: $(STAMP)  ## check that README, CHANGELOG and docs say what the code says
+	$(ONE_THREAD) $(BIN)/python -m pytest tests/docs
+
+build: $(STAMP)  ## build the wheel
+	$(BIN)/python -m build --wheel --no-isolation --outdir dist .
+
+bench: $(STAMP)  ## print the figures that README and docs quote
+	$(ONE_THREAD) $(BIN)/python benchmarks/embedded_reader.py
+
+clean:  ## remove what was built
+	rm -rf build dist demo-output .mypy_cache .pytest_cache .ruff_cache
