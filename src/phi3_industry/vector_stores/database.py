@@ -1,0 +1,257 @@
+"""Access to ``store.sqlite``: opening, checking, snapshots, transactions, errors in plain words."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from phi3_industry.errors import StoreCorruptError, StoreError
+from phi3_industry.vector_stores.filters import LOWER_FUNCTION
+from phi3_industry.vector_stores.lock import WriterLock
+from phi3_industry.vector_stores.nodes import check_all_rows
+from phi3_industry.vector_stores.schema import (
+    APPLICATION_ID,
+    DATABASE_NAME,
+    SCHEMA_VERSION,
+    DamagedContentError,
+    create_database,
+    read_meta,
+)
+
+__all__ = ["Database"]
+
+_NO_SPACE = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO)
+_RESTORE = (
+    "Restore the folder from a backup, or delete it and add the documents again. "
+    "Nothing was answered from it."
+)
+# What SQLite says when damage has hit names or JSON, which it reports as errors in the query.
+_DAMAGE_AS_ERROR = (
+    "Could not decode to UTF-8",
+    "malformed",
+    "no such",
+    "table",
+    "unrecognized token",
+    "vtable constructor failed",
+)
+# Connections of a parent process: a child must neither use them nor close them.
+_PARENTS: list[sqlite3.Connection | None] = []
+# A store up to this size is read through when it is opened, which takes well under a second; of a
+# larger one the rows are checked as they are read, and all of them by verify().
+_CHECK_ON_OPEN_BYTES = 64 * 2**20
+
+
+class Database:
+    """One handle on a store's database, opened when it is first needed.
+
+    The journal is SQLite's write-ahead log with ``synchronous=FULL``: a commit is on disk when it
+    returns, readers see the last committed state while a writer works, and a writer's death at
+    any moment leaves the last committed state. The writer's lock is taken at the first write and
+    kept until :meth:`close`. Not safe to use from several threads at once; the store sees to that.
+
+    Args:
+        folder: The store's folder.
+        read_only: Never write, not even the folder.
+    """
+
+    def __init__(self, folder: Path, *, read_only: bool) -> None:
+        self.folder = folder
+        self.path = folder / DATABASE_NAME
+        self.read_only = read_only
+        self.lock = WriterLock(folder)
+        self._connection: sqlite3.Connection | None = None
+        self._process_id = os.getpid()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection | None]:
+        """Read from one committed state; yields ``None`` while there is no database yet."""
+        with self._plain_errors():
+            connection = self._open()
+            if connection is None or connection.in_transaction:
+                yield connection
+                return
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                _roll_back(connection)
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Write; everything done inside is on disk when it ends, or none of it on an error."""
+        if self.read_only:
+            raise StoreError(
+                f"The store '{self.folder}' was opened read-only. Open it with read_only=False "
+                "to change it."
+            )
+        with self._plain_errors():
+            connection = self._open_for_writing()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                _roll_back(connection)
+                raise
+
+    def close(self) -> None:
+        """Close the connection, fold the log into the database, and give the lock back."""
+        connection, self._connection = self._connection, None
+        try:
+            if os.getpid() != self._process_id:
+                _PARENTS.append(connection)
+            elif connection is not None:
+                connection.close()  # the last connection to a database folds the log into it
+        finally:
+            self.lock.release()
+
+    def check(self) -> int:
+        """Read everything and compare it with its checksums.
+
+        Returns:
+            The number of nodes.
+
+        Raises:
+            StoreCorruptError: Something is damaged.
+        """
+        with self.snapshot() as connection:
+            return 0 if connection is None else _check(connection)
+
+    def _open(self) -> sqlite3.Connection | None:
+        if self._process_id != os.getpid():
+            # a forked child must not use its parent's connection, nor think that it has the lock
+            self._process_id = os.getpid()
+            _PARENTS.append(self._connection)
+            self._connection = None
+            self.lock.release()
+        if self._connection is None and self._exists():
+            self._connection = self._connect()
+        return self._connection
+
+    def _open_for_writing(self) -> sqlite3.Connection:
+        if not self.lock.held:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.lock.acquire()
+        if not self._exists():
+            create_database(self.path)
+        connection = self._open()
+        assert connection is not None  # noqa: S101 - it was created above if it was not there
+        return connection
+
+    def _exists(self) -> bool:
+        if self.path.exists():
+            return True
+        if self.folder.is_dir() and any(self.folder.glob("vectors.*.faiss")):
+            raise StoreCorruptError(
+                self.path, problem="it is missing, while its index is there", advice=_RESTORE
+            )
+        if self.read_only:
+            raise StoreError(
+                f"There is no store in '{self.folder}'. Check the path, or open it with "
+                "read_only=False and add nodes to it."
+            )
+        if self.folder.exists() and not self.folder.is_dir():
+            raise StoreError(f"'{self.folder}' is a file. Give the path of a folder.")
+        return False
+
+    def _connect(self) -> sqlite3.Connection:
+        if self.path.stat().st_size == 0:
+            raise StoreCorruptError(self.path, problem="it is empty", advice=_RESTORE)
+        connection = sqlite3.connect(
+            f"{self.path.absolute().as_uri()}?{self._uri_options()}",
+            uri=True,
+            timeout=30.0,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        try:
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.create_function(LOWER_FUNCTION, 1, str.lower, deterministic=True)
+            self._check_kind(connection)
+            if self.path.stat().st_size <= _CHECK_ON_OPEN_BYTES:
+                connection.execute("BEGIN")
+                _check(connection)
+                _roll_back(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _uri_options(self) -> str:
+        if not self.read_only:
+            return "mode=rw"
+        log = self.path.with_name(self.path.name + "-wal")
+        if os.access(self.folder, os.W_OK) or (log.exists() and log.stat().st_size):
+            return "mode=ro"
+        return "mode=ro&immutable=1"  # a folder on a read-only disk: there can be no writer
+
+    def _check_kind(self, connection: sqlite3.Connection) -> None:
+        (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if application_id != APPLICATION_ID:
+            raise StoreCorruptError(
+                self.path, problem="it is not the database of a store", advice=_RESTORE
+            )
+        if version != SCHEMA_VERSION:
+            raise StoreError(
+                f"The store '{self.folder}' has the format {version}, and this version of "
+                f"phi3-industry reads format {SCHEMA_VERSION}. Use the version that wrote it, or "
+                "add the documents to a new store."
+            )
+
+    @contextmanager
+    def _plain_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except DamagedContentError as error:
+            raise StoreCorruptError(self.path, problem=str(error), advice=_RESTORE) from error
+        except sqlite3.DatabaseError as error:
+            raise self._in_plain_words(error) from error
+        except OSError as error:
+            if error.errno not in (*_NO_SPACE, errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            raise self._not_written(error.strerror or str(error)) from error
+
+    def _in_plain_words(self, error: sqlite3.DatabaseError) -> Exception:
+        extended = getattr(error, "sqlite_errorcode", None)
+        code = None if extended is None else extended & 0xFF
+        if (
+            code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+            or extended == sqlite3.SQLITE_IOERR_SHORT_READ
+            or str(error).startswith(_DAMAGE_AS_ERROR)
+        ):
+            return StoreCorruptError(self.path, problem=str(error), advice=_RESTORE)
+        if code in (
+            sqlite3.SQLITE_FULL,
+            sqlite3.SQLITE_IOERR,
+            sqlite3.SQLITE_READONLY,
+            sqlite3.SQLITE_CANTOPEN,
+        ):
+            return self._not_written(str(error))
+        if code == sqlite3.SQLITE_BUSY:
+            return StoreError(f"The store '{self.folder}' was busy for 30 s. Try again later.")
+        return error
+
+    def _not_written(self, problem: str) -> StoreError:
+        return StoreError(
+            f"The store '{self.folder}' cannot be read or written: {problem}. What was "
+            "acknowledged before is intact. Free some space or correct the permissions, and try "
+            "again."
+        )
+
+
+def _check(connection: sqlite3.Connection) -> int:
+    for (line,) in connection.execute("PRAGMA quick_check(1)"):
+        if line != "ok":
+            raise DamagedContentError(str(line))
+    read_meta(connection)
+    return check_all_rows(connection)
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")

@@ -1,0 +1,552 @@
+"""A durable LlamaIndex vector store in one folder: SQLite is the truth, FAISS the accelerator."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sqlite3
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from os import PathLike, fspath
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ClassVar
+
+from llama_index.core.bridge.pydantic import Field, PrivateAttr
+from llama_index.core.schema import BaseNode
+from llama_index.core.vector_stores.types import (
+    BasePydanticVectorStore,
+    MetadataFilters,
+    VectorStoreQuery,
+    VectorStoreQueryResult,
+)
+
+from phi3_industry.errors import StoreError, StoreIdentityError
+from phi3_industry.vector_stores.accelerator import Accelerator
+from phi3_industry.vector_stores.database import Database
+from phi3_industry.vector_stores.filters import Condition
+from phi3_industry.vector_stores.nodes import (
+    choice,
+    delete_rows,
+    has_document,
+    load_nodes,
+    matching_rows,
+    record_document,
+    replace_rows,
+)
+from phi3_industry.vector_stores.rows import NodeRow, to_row
+from phi3_industry.vector_stores.schema import DATABASE_NAME, read_meta, write_meta
+from phi3_industry.vector_stores.search import Hit, check_query, search
+from phi3_industry.vector_stores.vector_index import VectorIndex
+
+__all__ = ["FaissSQLiteVectorStore"]
+
+_logger = logging.getLogger(__name__)
+
+
+class FaissSQLiteVectorStore(BasePydanticVectorStore):
+    """Nodes, their texts and their vectors, in one folder that survives any crash.
+
+    Every call that changes the store is one transaction: when it returns, the change is on disk,
+    and if the process dies before, none of it is. One process writes at a time; it takes the
+    writer's lock with its first change and gives it back with :meth:`close`. Any number of others
+    read meanwhile, each call on one committed state. A store object may be shared by threads.
+
+    Vectors are brought to length 1 and compared by cosine: higher is better. Text search is BM25
+    over the terms of :mod:`phi3_industry.vector_stores.lexical`; its scores are positive, higher
+    is better, and comparable only within one query. Hybrid scores are those of reciprocal rank
+    fusion.
+
+    Example:
+        >>> store = FaissSQLiteVectorStore("kb/vectors", identity=embedding_identity(embed_model))
+        >>> index = VectorStoreIndex.from_vector_store(store, embed_model=embed_model)
+
+    Args:
+        path: The store's folder. It is made at the first write.
+        identity: What makes the vectors, as JSON values by name, such as ``{"embedding_model":
+            "all-MiniLM-L6-v2", "dimensions": 384}``. The first writer's is kept, and opening the
+            store with another one is refused. ``None`` leaves the check out.
+        read_only: Never write and need no lock; the store must exist.
+
+    Raises:
+        StoreError: There is no such store to read, or it cannot be read.
+        StoreIdentityError: The store was built with another identity.
+        StoreCorruptError: The database is damaged.
+    """
+
+    stores_text: bool = Field(default=True, exclude=True)
+    is_embedding_query: bool = Field(default=True, exclude=True)
+    path: str = Field(description="The store's folder.")
+    identity: dict[str, Any] | None = Field(
+        default=None, description="What makes the vectors, as JSON values by name."
+    )
+    read_only: bool = Field(default=False, description="Never write.")
+
+    #: Whether queries in the modes TEXT_SEARCH, SPARSE and HYBRID are answered.
+    supports_text_search: ClassVar[bool] = True
+
+    _database: Database = PrivateAttr()
+    _accelerator: Accelerator = PrivateAttr()
+    _lock: Any = PrivateAttr()
+
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        identity: dict[str, Any] | None = None,
+        read_only: bool = False,
+    ) -> None:
+        identity = None if identity is None else json.loads(json.dumps(identity))
+        super().__init__(path=fspath(path), identity=identity, read_only=read_only)  # type: ignore[call-arg]  # pydantic's fields
+        self._lock = threading.RLock()
+        self._database = Database(Path(self.path), read_only=read_only)
+        self._accelerator = Accelerator(Path(self.path))
+        weakref.finalize(self, _close_quietly, self._database)
+        with self._snapshot() as (connection, _):
+            if connection is None:
+                _logger.debug("There is no store in '%s' yet.", self.path)
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Return the name under which LlamaIndex serialises the class."""
+        return "FaissSQLiteVectorStore"
+
+    @classmethod
+    def from_path(
+        cls,
+        path: str | PathLike[str],
+        *,
+        identity: dict[str, Any] | None = None,
+        read_only: bool = False,
+    ) -> FaissSQLiteVectorStore:
+        """Open a store that exists.
+
+        Raises:
+            StoreError: There is no store in that folder.
+        """
+        if not (Path(path) / DATABASE_NAME).exists():
+            cls(path, read_only=True).close()  # says what is wrong with the folder
+        return cls(path, identity=identity, read_only=read_only)
+
+    # Properties
+
+    @property
+    def client(self) -> Any:
+        """The FAISS index in memory, as of the last query; ``None`` before the first."""
+        index = self._accelerator.index
+        return None if index is None else index.faiss_index
+
+    @property
+    def index_kind(self) -> str:
+        """The kind of FAISS index: ``"flat"``, which compares with every vector, exactly."""
+        return VectorIndex.kind
+
+    @property
+    def count(self) -> int:
+        """The number of nodes."""
+        with self._snapshot() as (connection, _):
+            if connection is None:
+                return 0
+            return int(connection.execute("SELECT count(*) FROM nodes").fetchone()[0])
+
+    @property
+    def generation(self) -> int:
+        """How many transactions have changed the store."""
+        with self._snapshot() as (_, meta):
+            return int(meta.get("generation", 0))
+
+    @property
+    def dimensions(self) -> int | None:
+        """Length of the vectors; ``None`` while there are none and the identity names none."""
+        with self._snapshot() as (_, meta):
+            return self._expected_dimensions(meta)
+
+    @property
+    def stored_identity(self) -> dict[str, Any] | None:
+        """The identity that the store was built with."""
+        with self._snapshot() as (_, meta):
+            identity: dict[str, Any] | None = meta.get("identity")
+            return identity
+
+    # Writing
+
+    def add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:  # noqa: ARG002 - LlamaIndex's
+        """Add nodes, replacing those with the same ids, in one transaction.
+
+        Args:
+            nodes: Nodes with embeddings. Of several with one id the last is kept.
+            **kwargs: Taken for LlamaIndex's sake; there are no further settings.
+
+        Returns:
+            The nodes' ids.
+
+        Raises:
+            ValueError: A node has no embedding, or one of wrong length, of zeros, or with NaN.
+            StoreLockedError: Another process is writing.
+            StoreError: The disk is full or the folder cannot be written to; nothing is changed.
+        """
+        with self._lock:
+            rows = self._to_rows(nodes)
+            if rows:
+                with self._transaction() as (connection, meta):
+                    changed = replace_rows(connection, meta, rows, identity=self.identity)
+                self._changed(changed)
+        return [node.node_id for node in nodes]
+
+    def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:  # noqa: ARG002 - LlamaIndex's
+        """Delete the nodes of a document; a document that is not there is no error."""
+        self._delete_where(("ref_doc_id = ?", [ref_doc_id]), ref_doc_id=ref_doc_id)
+
+    def delete_document(self, ref_doc_id: str) -> None:
+        """Delete a document: its nodes and its content hash."""
+        self.delete(ref_doc_id)
+
+    def delete_nodes(
+        self,
+        node_ids: list[str] | None = None,
+        filters: MetadataFilters | None = None,
+        **delete_kwargs: Any,  # noqa: ARG002 - LlamaIndex's
+    ) -> None:
+        """Delete the nodes that have one of the ids and pass the filters.
+
+        Raises:
+            ValueError: Neither is given; :meth:`clear` empties a store.
+        """
+        if node_ids is None and filters is None:
+            raise ValueError(
+                "Neither node_ids nor filters are given. Give one, or call clear() to delete "
+                "every node."
+            )
+        self._delete_where(choice(node_ids, filters))
+
+    def clear(self) -> None:
+        """Delete every node and document, and forget what made the vectors."""
+        with self._lock:
+            if not self.generation:
+                return
+            with self._transaction() as (connection, meta):
+                generation = int(meta["generation"]) + 1
+                for table in ("nodes", "documents", "deletions", "passages"):
+                    connection.execute(f"DELETE FROM {table}")  # noqa: S608 - names of ours
+                write_meta(
+                    connection,
+                    generation=generation,
+                    deletions_since=generation,  # no index of before can follow; it starts anew
+                    dimensions=None,
+                    identity=self.identity,
+                    accelerator=None,
+                )
+            self._accelerator.tidy(keep=None)
+
+    def replace_document(
+        self, ref_doc_id: str, content_hash: str, nodes: Sequence[BaseNode]
+    ) -> list[str]:
+        """Put a document's nodes in the place of those that it had, in one transaction.
+
+        Args:
+            ref_doc_id: The document.
+            content_hash: What :meth:`document_hashes` shall report for it, until its nodes are
+                changed by another call.
+            nodes: All its nodes, with embeddings; none for a document without text.
+
+        Returns:
+            The nodes' ids.
+
+        Raises:
+            ValueError: A node is of another document, or its embedding cannot be used.
+        """
+        for node in nodes:
+            if node.ref_doc_id != ref_doc_id:
+                raise ValueError(
+                    f"The node '{node.node_id}' is of the document {node.ref_doc_id!r} and not "
+                    f"of '{ref_doc_id}'. Set its SOURCE relationship."
+                )
+        with self._lock:
+            rows = self._to_rows(nodes)
+            with self._transaction() as (connection, meta):
+                old = matching_rows(connection, ("ref_doc_id = ?", [ref_doc_id]))
+                changed = replace_rows(connection, meta, rows, identity=self.identity, also=old)
+                record_document(connection, ref_doc_id, content_hash)
+            self._changed(changed)
+        return [node.node_id for node in nodes]
+
+    # Reading
+
+    def get_nodes(
+        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
+    ) -> list[BaseNode]:
+        """Return the nodes that have one of the ids and pass the filters, oldest first.
+
+        Args:
+            node_ids: Ids; an id that is not there is passed over. ``None`` for all.
+            filters: Metadata filters; ``None`` for all.
+
+        Returns:
+            The nodes without their embeddings.
+        """
+        with self._snapshot() as (connection, _):
+            if connection is None:
+                return []
+            return load_nodes(connection, matching_rows(connection, choice(node_ids, filters)))
+
+    def document_hashes(self) -> dict[str, str]:
+        """Return the content hash of each document that :meth:`replace_document` put here."""
+        with self._snapshot() as (connection, _):
+            if connection is None:
+                return {}
+            return dict(connection.execute("SELECT ref_doc_id, content_hash FROM documents"))
+
+    def ref_doc_ids(self) -> dict[str, str | None]:
+        """Return every document's id with its content hash, ``None`` if that is not known."""
+        with self._snapshot() as (connection, _):
+            if connection is None:
+                return {}
+            return dict(
+                connection.execute(
+                    "SELECT ref_doc_id, max(content_hash) FROM (SELECT ref_doc_id, content_hash "
+                    "FROM documents UNION ALL SELECT DISTINCT ref_doc_id, NULL FROM nodes WHERE "
+                    "ref_doc_id IS NOT NULL) GROUP BY ref_doc_id ORDER BY ref_doc_id"
+                )
+            )
+
+    def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
+        """Find nodes.
+
+        Args:
+            query: Its ``mode`` is DEFAULT (by vector), TEXT_SEARCH or SPARSE (by words), HYBRID
+                (both, fused by rank; ``alpha`` weighs vectors against words) or MMR.
+                ``filters``, ``doc_ids`` and ``node_ids`` are obeyed exactly in every mode.
+            **kwargs: ``mmr_threshold``, from 0 (diverse) to 1 (similar).
+
+        Returns:
+            The best nodes, their scores (higher is better) and their ids; MMR's are in the order
+            of choice.
+
+        Raises:
+            ValueError: The mode is another, or the query lacks what its mode needs.
+        """
+        return self.query_many([query], **kwargs)[0]
+
+    def query_many(
+        self, queries: Sequence[VectorStoreQuery], **kwargs: Any
+    ) -> list[VectorStoreQueryResult]:
+        """Answer several queries from one and the same committed state."""
+        thresholds = [kwargs.get("mmr_threshold", query.mmr_threshold) for query in queries]
+        for query, threshold in zip(queries, thresholds, strict=True):
+            check_query(query, mmr_threshold=threshold)
+        with self._snapshot() as (connection, meta):
+            if connection is None:
+                return [VectorStoreQueryResult([], [], []) for _ in queries]
+            hits = [
+                search(
+                    connection,
+                    meta,
+                    query,
+                    index=lambda: self._accelerator.at(connection, meta),
+                    mmr_threshold=threshold,
+                )
+                for query, threshold in zip(queries, thresholds, strict=True)
+            ]
+            return [_result(connection, found) for found in hits]
+
+    # Upkeep
+
+    def persist(self, persist_path: str = "", fs: Any = None) -> None:  # noqa: ARG002 - LlamaIndex's
+        """Write the accelerator's file now, so that the next opening is quick.
+
+        Nodes need no such call: they are on disk when the call that adds them returns.
+
+        Args:
+            persist_path: Ignored; the store lives in its own folder.
+            fs: Ignored.
+
+        Raises:
+            StoreError: The file cannot be written; the nodes are safe.
+        """
+        if not self.read_only and self.generation:
+            self._write_accelerator()
+
+    def rebuild(self) -> None:
+        """Build the accelerator anew from the database and write it."""
+        with self._lock:
+            self._accelerator.index = None
+            if self.generation:
+                with self._transaction() as (connection, _):
+                    write_meta(connection, accelerator=None)
+                self._write_accelerator()
+
+    def verify(self) -> int:
+        """Read the whole database and compare every row with its checksum.
+
+        Returns:
+            The number of nodes.
+
+        Raises:
+            StoreCorruptError: Something is damaged; names the file.
+        """
+        with self._lock:
+            return self._database.check()
+
+    def close(self) -> None:
+        """Give up the files and the writer's lock; the object opens them again if it is used.
+
+        The accelerator's file is written if this object has changed much; where that fails, the
+        nodes are safe and the next opening takes longer, which is logged.
+        """
+        with self._lock:
+            try:
+                self._save_if_worth_it(closing=True)
+            finally:
+                self._accelerator = Accelerator(Path(self.path))
+                self._database.close()
+
+    def __enter__(self) -> FaissSQLiteVectorStore:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return type(self), (self.path, self.identity, self.read_only)
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> FaissSQLiteVectorStore:
+        return self  # a folder has no copy; a second handle would find it locked by the first
+
+    # Async: the same calls in a thread, so that the event loop stays free
+
+    async def async_add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
+        """Do :meth:`add` without blocking the event loop."""
+        return await asyncio.to_thread(self.add, nodes, **kwargs)
+
+    async def adelete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
+        """Do :meth:`delete` without blocking the event loop."""
+        await asyncio.to_thread(self.delete, ref_doc_id, **delete_kwargs)
+
+    async def adelete_nodes(
+        self,
+        node_ids: list[str] | None = None,
+        filters: MetadataFilters | None = None,
+        **delete_kwargs: Any,
+    ) -> None:
+        """Do :meth:`delete_nodes` without blocking the event loop."""
+        await asyncio.to_thread(self.delete_nodes, node_ids, filters, **delete_kwargs)
+
+    async def aclear(self) -> None:
+        """Do :meth:`clear` without blocking the event loop."""
+        await asyncio.to_thread(self.clear)
+
+    async def aget_nodes(
+        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
+    ) -> list[BaseNode]:
+        """Do :meth:`get_nodes` without blocking the event loop."""
+        return await asyncio.to_thread(self.get_nodes, node_ids, filters)
+
+    async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
+        """Do :meth:`query` without blocking the event loop."""
+        return await asyncio.to_thread(self.query, query, **kwargs)
+
+    async def aquery_many(
+        self, queries: Sequence[VectorStoreQuery], **kwargs: Any
+    ) -> list[VectorStoreQueryResult]:
+        """Do :meth:`query_many` without blocking the event loop."""
+        return await asyncio.to_thread(self.query_many, queries, **kwargs)
+
+    # Inside
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[tuple[sqlite3.Connection | None, dict[str, Any]]]:
+        with self._lock, self._database.snapshot() as connection:
+            meta = {} if connection is None else read_meta(connection)
+            self._check_identity(meta)
+            yield connection, meta
+
+    @contextmanager
+    def _transaction(self) -> Iterator[tuple[sqlite3.Connection, dict[str, Any]]]:
+        with self._lock, self._database.transaction() as connection:
+            meta = read_meta(connection)
+            self._check_identity(meta)
+            yield connection, meta
+
+    def _check_identity(self, meta: dict[str, Any]) -> None:
+        stored, given = meta.get("identity"), self.identity
+        differences: dict[str, tuple[object, object]] = {}
+        if stored is not None and given is not None:
+            for name in sorted(stored.keys() | given.keys()):
+                if stored.get(name) != given.get(name):
+                    differences[name] = (stored.get(name), given.get(name))
+        dimensions = (given or {}).get("dimensions")
+        if dimensions is not None and meta.get("dimensions") not in (None, dimensions):
+            differences["dimensions"] = (meta["dimensions"], dimensions)
+        if differences:
+            raise StoreIdentityError(self.path, differences)
+
+    def _expected_dimensions(self, meta: dict[str, Any]) -> int | None:
+        named = (meta.get("identity") or self.identity or {}).get("dimensions")
+        dimensions: int | None = meta.get("dimensions") or named
+        return dimensions
+
+    def _to_rows(self, nodes: Sequence[BaseNode]) -> list[NodeRow]:
+        dimensions = self.dimensions
+        rows: dict[str, NodeRow] = {}
+        for node in nodes:
+            row = to_row(node, dimensions=dimensions)
+            dimensions = dimensions or len(row.vector) // 4
+            rows[row.node_id] = row
+        return list(rows.values())
+
+    def _delete_where(self, condition: Condition, *, ref_doc_id: str | None = None) -> None:
+        with self._lock:
+            with self._snapshot() as (connection, _):
+                if connection is None or not (
+                    matching_rows(connection, condition) or has_document(connection, ref_doc_id)
+                ):
+                    return
+            with self._transaction() as (connection, meta):
+                generation = int(meta["generation"]) + 1
+                rows = matching_rows(connection, condition)
+                delete_rows(connection, rows, generation=generation)
+                connection.execute("DELETE FROM documents WHERE ref_doc_id = ?", (ref_doc_id,))
+                write_meta(connection, generation=generation)
+            self._changed(len(rows))
+
+    def _changed(self, rows: int) -> None:
+        self._accelerator.unsaved += rows
+        self._save_if_worth_it(closing=False)
+
+    def _save_if_worth_it(self, *, closing: bool) -> None:
+        if not self._database.lock.held:
+            return
+        try:
+            if self._accelerator.is_worth_writing(count=self.count, closing=closing):
+                self._write_accelerator()
+        except StoreError as error:
+            _logger.warning("The index of '%s' was not written: %s", self.path, error)
+
+    def _write_accelerator(self) -> None:
+        with self._lock:
+            with self._transaction() as (connection, meta):
+                path = self._accelerator.write(connection, meta)
+            self._accelerator.tidy(keep=path)
+
+
+def _result(connection: sqlite3.Connection, hits: Sequence[Hit]) -> VectorStoreQueryResult:
+    nodes = load_nodes(connection, [row for row, _ in hits])
+    return VectorStoreQueryResult(
+        nodes=nodes,
+        similarities=[score for _, score in hits],
+        ids=[node.node_id for node in nodes],
+    )
+
+
+def _close_quietly(database: Database) -> None:
+    try:
+        database.close()
+    except (sqlite3.Error, OSError):
+        _logger.warning("The store '%s' could not be closed.", database.folder, exc_info=True)

@@ -1,0 +1,139 @@
+"""A node as the database holds it, and the checks that it must pass before it gets there."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from llama_index.core.schema import BaseNode, MetadataMode
+
+from phi3_industry.vector_stores.lexical import index_text
+
+__all__ = ["NodeRow", "Vector", "normalised", "to_row"]
+
+#: A unit vector, or a matrix of them: ``(dimensions,)`` or ``(count, dimensions)``.
+Vector = npt.NDArray[np.float32]
+
+# LlamaIndex's stores let filters name a node's document under any of these keys
+_ID_KEYS = ("ref_doc_id", "doc_id", "document_id")
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRow:
+    """A node as the database holds it.
+
+    Attributes:
+        node_id: The node's id.
+        ref_doc_id: The id of the document that it came from.
+        node_type: The LlamaIndex class that reads it back.
+        content: The whole node but its vector, as JSON.
+        metadata: What filters see: the metadata and the document's id, as JSON.
+        vector: The unit vector as bytes of float32.
+        header: Terms of the metadata that an embedding model would see.
+        body: Terms of the text.
+    """
+
+    node_id: str
+    ref_doc_id: str | None
+    node_type: str
+    content: str
+    metadata: str
+    vector: bytes
+    header: str
+    body: str
+
+
+def to_row(node: BaseNode, *, dimensions: int | None) -> NodeRow:
+    """Turn a node into a row, checking all of it before anything is written.
+
+    Args:
+        node: A node with an embedding.
+        dimensions: Length that the embedding must have; ``None`` if any will do.
+
+    Raises:
+        ValueError: The node has no usable embedding, or cannot be written as JSON.
+    """
+    where = f"The node '{node.node_id}'"
+    if node.embedding is None:
+        raise ValueError(f"{where} has no embedding. Embed it before adding it to a store.")
+    vector = normalised(node.embedding, dimensions=dimensions, what=f"{where}: its embedding")
+    try:
+        fields = node.model_dump(mode="json", exclude={"embedding"})
+        fields["embedding"] = None
+        content = _to_json(fields)
+        metadata = _to_json(_filterable(fields.get("metadata") or {}, node.ref_doc_id))
+        node.node_id.encode()
+        (node.ref_doc_id or "").encode()
+    except (TypeError, ValueError) as error:  # pydantic's and Unicode's errors are ValueErrors
+        raise ValueError(
+            f"{where} cannot be stored: {error}. Its ids and metadata must be made of texts, "
+            "numbers, lists and dictionaries."
+        ) from error
+    return NodeRow(
+        node_id=node.node_id,
+        ref_doc_id=node.ref_doc_id,
+        node_type=node.class_name(),
+        content=content,
+        metadata=metadata,
+        vector=vector.tobytes(),
+        header=index_text(node.get_metadata_str(mode=MetadataMode.EMBED)),
+        body=index_text(node.get_content(metadata_mode=MetadataMode.NONE)),
+    )
+
+
+def normalised(vector: Sequence[float], *, dimensions: int | None, what: str) -> Vector:
+    """Return a vector of length 1 in float32.
+
+    Args:
+        vector: Shape ``(dimensions,)``.
+        dimensions: The shape that is wanted; ``None`` if any will do.
+        what: What the vector is, to begin a message with.
+
+    Raises:
+        ValueError: The vector has another shape, is zero, or holds NaN or infinity.
+    """
+    array = np.asarray(vector, dtype=np.float64)
+    if array.ndim != 1 or array.size == 0:
+        raise ValueError(f"{what} has the shape {array.shape}; it must be one row of numbers.")
+    if dimensions is not None and array.size != dimensions:
+        raise ValueError(
+            f"{what} has {array.size} dimensions and the store's vectors have {dimensions}. Use "
+            "the embedding model that the store was built with."
+        )
+    if not np.isfinite(array).all():
+        raise ValueError(f"{what} holds NaN or infinity, which no similarity can be computed of.")
+    largest = float(np.abs(array).max())
+    if largest == 0.0:
+        raise ValueError(f"{what} is all zeros, which has no direction to compare.")
+    array = array / largest  # keeps the squares of very large and very small numbers in range
+    return (array / np.linalg.norm(array)).astype(np.float32)
+
+
+def _filterable(metadata: Mapping[str, Any], ref_doc_id: str | None) -> dict[str, Any]:
+    ids = {} if ref_doc_id is None else dict.fromkeys(_ID_KEYS, ref_doc_id)
+    return {**ids, **{key: _without_nan(value) for key, value in metadata.items()}}
+
+
+def _without_nan(value: Any) -> Any:
+    # JSON has no NaN, and one would break every filter; to a filter it is a missing value
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    return value
+
+
+def _to_json(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair: it can be kept only as an escape
+        return json.dumps(value)
+    return text

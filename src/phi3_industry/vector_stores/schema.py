@@ -1,0 +1,162 @@
+"""What ``store.sqlite`` holds, and how a new one is born."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import uuid
+import zlib
+from pathlib import Path
+from typing import Any
+
+from phi3_industry.vector_stores.lexical import LEXICAL_VERSION, TOKENIZER
+
+__all__ = [
+    "APPLICATION_ID",
+    "DATABASE_NAME",
+    "SCHEMA_VERSION",
+    "DamagedContentError",
+    "checksum",
+    "create_database",
+    "read_meta",
+    "sync_folder",
+    "write_meta",
+]
+
+DATABASE_NAME = "store.sqlite"
+#: Written into the file's header: tells our databases from others ("Phi3").
+APPLICATION_ID = 0x50686933
+SCHEMA_VERSION = 1
+
+# A passage with its vector takes 3 to 5 kB, of which SQLite's usual page of 4 kB wastes a part.
+_PAGE_BYTES = 16384
+# nodes.row is the vector's id in FAISS. AUTOINCREMENT never gives a number twice, so that an
+# accelerator of an older state can never show one node's vector under another node's name.
+# What filters look at stands before what is long, so that they need not read past it.
+# deletions lists the rows that left since the accelerator was written, so that an older index
+# can follow. A document's hash stands only while its nodes are those that it was recorded with.
+_TABLES = f"""
+CREATE TABLE meta (
+    name TEXT PRIMARY KEY,
+    value TEXT NOT NULL,
+    checksum INTEGER NOT NULL
+);
+CREATE TABLE nodes (
+    row INTEGER PRIMARY KEY AUTOINCREMENT,
+    node_id TEXT NOT NULL UNIQUE,
+    ref_doc_id TEXT,
+    node_type TEXT NOT NULL,
+    metadata TEXT NOT NULL,
+    checksum INTEGER NOT NULL,
+    vector_checksum INTEGER NOT NULL,
+    content TEXT NOT NULL,
+    vector BLOB NOT NULL
+);
+CREATE INDEX nodes_of_document ON nodes (ref_doc_id);
+CREATE TABLE documents (
+    ref_doc_id TEXT PRIMARY KEY,
+    content_hash TEXT NOT NULL,
+    checksum INTEGER NOT NULL
+);
+CREATE TABLE deletions (
+    row INTEGER PRIMARY KEY,
+    generation INTEGER NOT NULL
+);
+CREATE VIRTUAL TABLE passages USING fts5 (header, body, tokenize = "{TOKENIZER}");
+CREATE VIRTUAL TABLE terms USING fts5vocab (passages, row);
+"""
+
+
+class DamagedContentError(Exception):
+    """A row of the database does not hold what was written; becomes a StoreCorruptError."""
+
+
+_KINDS = {bytes: b"b", str: b"s", int: b"i", float: b"f", type(None): b"n"}
+
+
+def checksum(*fields: object) -> int:
+    """Return the CRC-32 of a row's fields, by which damage to their bytes is found."""
+    value = 0
+    for field in fields:
+        if isinstance(field, bytes):
+            data = field
+        else:
+            data = field.encode() if isinstance(field, str) else repr(field).encode()
+        value = zlib.crc32(data, zlib.crc32(b"%s%d" % (_KINDS[type(field)], len(data)), value))
+    return value
+
+
+def read_meta(connection: sqlite3.Connection) -> dict[str, Any]:
+    """Read the store's properties.
+
+    Raises:
+        DamagedContentError: A property is damaged or missing.
+    """
+    meta: dict[str, Any] = {}
+    for name, value, stored in connection.execute("SELECT name, value, checksum FROM meta"):
+        if checksum(name, value) != stored:
+            raise DamagedContentError(f"the property '{name}' does not match its checksum")
+        meta[name] = json.loads(value)
+    if missing := _NEW_META.keys() - meta.keys():
+        raise DamagedContentError(f"the properties {sorted(missing)} are missing")
+    return meta
+
+
+def write_meta(connection: sqlite3.Connection, **properties: object) -> None:
+    """Set some of the store's properties, inside the caller's transaction."""
+    rows = [(name, json.dumps(value)) for name, value in properties.items()]
+    connection.executemany(
+        "INSERT OR REPLACE INTO meta (name, value, checksum) VALUES (?, ?, ?)",
+        [(name, value, checksum(name, value)) for name, value in rows],
+    )
+
+
+_NEW_META: dict[str, Any] = {
+    "store_id": None,
+    "lexical_version": LEXICAL_VERSION,
+    "generation": 0,  # counts the transactions that changed nodes
+    "dimensions": None,  # of the vectors; learned from the first
+    "identity": None,  # what made the vectors; given by the first writer
+    "accelerator": None,  # generation, last_row, count, sha256 of the FAISS file
+    "deletions_since": 0,  # the generation from which on `deletions` is complete
+}
+
+
+def create_database(path: Path) -> None:
+    """Make an empty store's database, complete from the moment that its name exists.
+
+    It is built under another name and renamed, so that a database that is empty or has no tables
+    is always a damaged one and never one that was just being born.
+
+    Args:
+        path: The database; its folder exists and the caller holds the writer's lock.
+    """
+    unfinished = path.with_name(path.name + ".new")
+    unfinished.unlink(missing_ok=True)
+    connection = sqlite3.connect(unfinished, isolation_level=None)
+    try:
+        connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        connection.executescript(f"BEGIN;\n{_TABLES}\nCOMMIT;")
+        connection.execute("BEGIN")
+        write_meta(connection, **{**_NEW_META, "store_id": uuid.uuid4().hex})
+        connection.execute("COMMIT")
+        connection.execute("PRAGMA journal_mode = WAL")
+    finally:
+        connection.close()
+    os.replace(unfinished, path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder durable, where the system can."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,211 @@
+"""How a query is answered from one snapshot of the database."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryMode
+
+from phi3_industry.vector_stores.filters import Condition, filters_to_sql, is_among
+from phi3_industry.vector_stores.fusion import reciprocal_rank_fusion
+from phi3_industry.vector_stores.lexical import match_expression, query_terms
+from phi3_industry.vector_stores.nodes import load_vectors, matching_rows
+from phi3_industry.vector_stores.rows import Vector, normalised
+from phi3_industry.vector_stores.vector_index import VectorIndex
+
+__all__ = ["Hit", "check_query", "search"]
+
+#: A row number and its score, higher is better.
+Hit = tuple[int, float]
+
+_TEXT_MODES = (VectorStoreQueryMode.TEXT_SEARCH, VectorStoreQueryMode.SPARSE)
+_MODES = (
+    VectorStoreQueryMode.DEFAULT,
+    *_TEXT_MODES,
+    VectorStoreQueryMode.HYBRID,
+    VectorStoreQueryMode.MMR,
+)
+# A filter that lets this many rows through, or fewer, is answered by scanning just those.
+_SCANNED_ROWS = 512
+# Each arm of a hybrid query looks this deep at least, so that ranks have something to agree on.
+_FUSION_DEPTH = 50
+# Candidates of MMR: all of a small store, the best of a large one.
+_MMR_CANDIDATES = 200
+# A word of a title or heading says more of what a passage is about than one of its text.
+_HEADER_WEIGHT = 2.0
+_BODY_WEIGHT = 1.0
+# With fewer nodes than this, a word in most of them may still be what is asked for.
+_COUNTABLE_NODES = 10
+
+
+def check_query(query: VectorStoreQuery, *, mmr_threshold: float | None) -> None:
+    """Refuse a query that cannot be answered, saying what it lacks.
+
+    Raises:
+        ValueError: The mode is not offered, or the query lacks what its mode needs.
+    """
+    if query.mode not in _MODES:
+        offered = ", ".join(mode.value for mode in _MODES)
+        raise ValueError(
+            f"The query mode '{VectorStoreQueryMode(query.mode).value}' is not offered by "
+            f"FaissSQLiteVectorStore; it offers: {offered}."
+        )
+    if query.similarity_top_k < 0:
+        raise ValueError(f"similarity_top_k is {query.similarity_top_k}; it must be at least 0.")
+    if query.mode not in _TEXT_MODES and query.query_embedding is None:
+        raise ValueError(
+            f"A query in mode '{query.mode.value}' needs query_embedding, and it is None."
+        )
+    if query.mode in (*_TEXT_MODES, VectorStoreQueryMode.HYBRID) and query.query_str is None:
+        raise ValueError(f"A query in mode '{query.mode.value}' needs query_str, and it is None.")
+    if query.alpha is not None and not 0 <= query.alpha <= 1:
+        raise ValueError(f"alpha is {query.alpha}; it must be from 0 (words) to 1 (vectors).")
+    if mmr_threshold is not None and not 0 <= mmr_threshold <= 1:
+        raise ValueError(
+            f"mmr_threshold is {mmr_threshold}; it must be from 0 (diverse) to 1 (similar)."
+        )
+
+
+def search(
+    connection: sqlite3.Connection,
+    meta: Mapping[str, Any],
+    query: VectorStoreQuery,
+    *,
+    index: Callable[[], VectorIndex],
+    mmr_threshold: float | None,
+) -> list[Hit]:
+    """Answer a query that :func:`check_query` has passed.
+
+    Args:
+        connection: A connection inside a snapshot.
+        meta: The store's properties in it.
+        query: The query.
+        index: Returns the FAISS index at that snapshot; called only if it is needed.
+        mmr_threshold: From 0 (only diversity) to 1 (only similarity).
+
+    Returns:
+        Rows and scores, best first; of MMR in the order of choice.
+
+    Raises:
+        ValueError: The query's embedding cannot be compared with the store's.
+    """
+    condition, k, mode = _restriction(query), query.similarity_top_k, query.mode
+    text = query.query_str or ""
+    if mode in _TEXT_MODES:
+        return _lexical(connection, text, k, condition=condition)
+    vector = normalised(
+        query.query_embedding or [], dimensions=meta["dimensions"], what="The query's embedding"
+    )
+    if meta["dimensions"] is None:
+        return []
+    rows = None if condition is None else matching_rows(connection, condition)
+
+    def nearest(depth: int) -> list[Hit]:
+        if rows is not None and len(rows) <= _SCANNED_ROWS:
+            return _scan(connection, vector, depth, rows=rows)
+        return index().search(vector, depth, rows=rows)
+
+    if mode == VectorStoreQueryMode.DEFAULT:
+        return nearest(k)
+    if mode == VectorStoreQueryMode.MMR:
+        hits = nearest(max(_MMR_CANDIDATES, 10 * k))
+        threshold = 0.5 if mmr_threshold is None else mmr_threshold
+        return _diversified(connection, vector, k, hits=hits, threshold=threshold)
+    dense = nearest(max(k, _FUSION_DEPTH))
+    depth = query.sparse_top_k or max(k, _FUSION_DEPTH)
+    lexical = _lexical(connection, text, depth, condition=condition)
+    alpha = 0.5 if query.alpha is None else query.alpha
+    fused = reciprocal_rank_fusion(
+        [[row for row, _ in dense], [row for row, _ in lexical]],
+        weights=[2 * alpha, 2 * (1 - alpha)],
+    )
+    return fused[: k if query.hybrid_top_k is None else query.hybrid_top_k]
+
+
+def _restriction(query: VectorStoreQuery) -> Condition | None:
+    # doc_ids=[] lets nothing through. node_ids=[] is no restriction, since that is what
+    # VectorStoreIndex.as_retriever passes for a store that keeps the text itself.
+    parts: list[Condition] = []
+    if query.filters is not None:
+        parts.append(filters_to_sql(query.filters))
+    if query.doc_ids is not None:
+        parts.append(is_among("ref_doc_id", query.doc_ids))
+    if query.node_ids:
+        parts.append(is_among("node_id", query.node_ids))
+    if not parts:
+        return None
+    return " AND ".join(sql for sql, _ in parts), [value for _, given in parts for value in given]
+
+
+def _scan(
+    connection: sqlite3.Connection, vector: Vector, k: int, *, rows: Sequence[int]
+) -> list[Hit]:
+    """Compare a vector with those of some rows, straight from the database."""
+    if not rows:
+        return []
+    cosines = load_vectors(connection, rows, dimensions=len(vector)) @ vector
+    best = np.argsort(-cosines, kind="stable")[:k]
+    return [(rows[position], float(cosines[position])) for position in best]
+
+
+def _lexical(
+    connection: sqlite3.Connection, text: str, k: int, *, condition: Condition | None
+) -> list[Hit]:
+    """Find the rows that hold a query's words, by BM25 over headers and texts.
+
+    A word in more than half of the nodes is no evidence (its weight in BM25 is zero) and finds
+    nothing by itself; a query of which no other word occurs has an empty result. A condition on
+    rows leaves the words' weights as they are in the whole store.
+    """
+    terms = _telling_terms(connection, query_terms(text))
+    if not terms or k < 1:
+        return []
+    sql = "SELECT rowid, -bm25(passages, ?, ?) AS score FROM passages WHERE passages MATCH ?"
+    parameters: list[object] = [_HEADER_WEIGHT, _BODY_WEIGHT, match_expression(terms)]
+    if condition is not None:
+        # the plus sign keeps SQLite from looking up each row by itself
+        sql += f" AND +rowid IN (SELECT row FROM nodes WHERE {condition[0]})"  # noqa: S608 - no values
+        parameters += condition[1]
+    sql += " ORDER BY score DESC, rowid LIMIT ?"
+    return connection.execute(sql, [*parameters, min(k, 2**31)]).fetchall()
+
+
+def _telling_terms(connection: sqlite3.Connection, terms: Sequence[str]) -> list[str]:
+    (count,) = connection.execute("SELECT count(*) FROM nodes").fetchone()
+    most = count / 2 if count >= _COUNTABLE_NODES else count
+    telling = []
+    for term in terms:
+        found = connection.execute("SELECT doc FROM terms WHERE term = ?", (term,)).fetchone()
+        if found is not None and found[0] <= most:
+            telling.append(term)
+    return telling
+
+
+def _diversified(
+    connection: sqlite3.Connection, vector: Vector, k: int, *, hits: Sequence[Hit], threshold: float
+) -> list[Hit]:
+    """Choose hits by maximal marginal relevance, each with its cosine to the query.
+
+    Each choice maximises ``threshold * cosine to the query - (1 - threshold) * largest cosine to
+    those chosen before``.
+
+    Source: Carbonell and Goldstein, "The Use of MMR, Diversity-Based Reranking", SIGIR 1998.
+    """
+    if not hits:
+        return []
+    rows = [row for row, _ in hits]
+    vectors = load_vectors(connection, rows, dimensions=len(vector))
+    relevance = vectors @ vector
+    overlap = np.full(len(rows), -np.inf, dtype=np.float32)
+    worth = relevance.copy()  # the first choice has nothing to differ from
+    chosen: list[int] = []
+    for _ in range(min(k, len(rows))):
+        best = int(np.argmax(worth))
+        chosen.append(best)
+        overlap = np.maximum(overlap, vectors @ vectors[best])
+        worth = threshold * relevance - (1 - threshold) * overlap
+        worth[chosen] = -np.inf
+    return [(rows[position], float(relevance[position])) for position in chosen]
