@@ -1,0 +1,130 @@
+"""Which strategy is worth its price, or how many questions it takes to tell."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from phi3_industry.evaluation.arms import Rate
+from phi3_industry.evaluation.contrasts import Clusters, Contrast, Measure, contrast
+from phi3_industry.evaluation.rows import AnswerRow
+from phi3_industry.evaluation.statistics import required_questions
+from phi3_industry.evaluation.wording import label, percent, points
+
+__all__ = ["Recommendation", "recommend"]
+
+_MEASURED = {
+    "house_match": "gives the right fact in house format",
+    "value_match": "gives the right value",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recommendation:
+    """The verdict.
+
+    Attributes:
+        verdict: Whether a strategy is recommended, more questions are needed to tell, or no
+            strategy is of use.
+        strategy: The recommended strategy, if there is one.
+        sentence: The verdict as one plain sentence with its numbers.
+        questions_needed: About how many questions would tell, if more are needed.
+    """
+
+    verdict: Literal["use", "cannot_tell", "none"]
+    strategy: str | None
+    sentence: str
+    questions_needed: int | None = None
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+def recommend(
+    rows: Mapping[str, Sequence[AnswerRow]],
+    *,
+    clusters: Clusters,
+    margin: float = 0.02,
+    measure: Measure = "house_match",
+    seed: int = 0,
+) -> Recommendation:
+    """Recommend the cheapest strategy that is not worse than the best by more than a margin.
+
+    Going from the cheapest up: a strategy is taken if the 95 % interval of what it loses to the
+    best ends within the margin, passed over if the interval lies above zero, and otherwise the
+    questions cannot tell.
+
+    Args:
+        rows: The answers of each strategy, the cheapest strategy first, in the same order of
+            questions.
+        clusters: Which questions belong together.
+        margin: The loss that one would accept for the lower price, as a share.
+        measure: What counts.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        The verdict.
+    """
+    rates = {name: Rate.of(getattr(row, measure) for row in arm) for name, arm in rows.items()}
+    asked = next(iter(rates.values())).trials
+    does = _MEASURED[measure]
+    if not asked:
+        sentence = "No question has an answer in the documents, so the strategies cannot be judged."
+        return Recommendation(verdict="none", strategy=None, sentence=sentence)
+    best = max(rates, key=lambda name: rates[name].successes)
+    if not rates[best].successes:
+        sentence = f"No strategy {does} for any of the {asked} questions: none can be recommended."
+        return Recommendation(verdict="none", strategy=None, sentence=sentence)
+
+    cheaper = list(rates)[: list(rates).index(best)]
+    nearest: Contrast | None = None
+    for name in cheaper:
+        loss = contrast(rows, best, name, measure=measure, clusters=clusters, seed=seed)
+        ours, theirs = percent(rates[name].share), percent(rates[best].share)
+        if loss.interval.high <= margin:
+            sentence = (
+                f"Use {label(name)}: it {does} in {ours} of {asked} questions, not worse than "
+                f"the best, {label(best)} with {theirs}, by more than {points(margin)} points "
+                f"(difference {loss})."
+            )
+            return Recommendation(verdict="use", strategy=name, sentence=sentence)
+        if loss.interval.low <= 0:
+            needed = _questions_needed(loss, margin)
+            sentence = (
+                f"Cannot tell whether {label(name)}, which {does} in {ours} of {asked} questions, "
+                f"is worse than the best, {label(best)} with {theirs}, by more than "
+                f"{points(margin)} points (difference {loss}): about {needed:,} questions needed."
+            )
+            return Recommendation(
+                verdict="cannot_tell", strategy=None, sentence=sentence, questions_needed=needed
+            )
+        if nearest is None or loss.difference < nearest.difference:
+            nearest = loss
+    against = "it is the cheapest of those asked"
+    if nearest is not None:
+        against = (
+            f"the best of the cheaper ones, {label(nearest.second)}, in "
+            f"{percent(rates[nearest.second].share)} (difference {nearest})"
+        )
+    sentence = (
+        f"Use {label(best)}: it {does} in {percent(rates[best].share)} of {asked} questions; "
+        f"{against}."
+    )
+    return Recommendation(verdict="use", strategy=best, sentence=sentence)
+
+
+def _questions_needed(loss: Contrast, margin: float) -> int:
+    """Estimate how many questions would tell whether a loss exceeds the margin.
+
+    The distance between loss and margin is what has to be seen; it is taken as at least half the
+    margin. The larger is given of the number by the share of discordant pairs, and of that by
+    the width of the interval, which knows of the clusters.
+    """
+    gap = max(abs(loss.difference - margin), margin / 2)
+    discordance = (loss.only_first + loss.only_second) / loss.questions
+    half_width = max(loss.interval.high - loss.difference, loss.difference - loss.interval.low)
+    needed = max(required_questions(gap, discordance), loss.questions * (half_width / gap) ** 2)
+    digits = 10.0 ** max(0, math.floor(math.log10(needed)) - 1)
+    return int(math.ceil(needed / digits) * digits)
