@@ -188,6 +188,10 @@ def _passage(passage: Passage, *, is_gold: bool, cited_by: list[str]) -> Markup:
     tags = ["holds the answer"] if is_gold else []
     tags += [f"cited by {', '.join(cited_by)}"] if cited_by else []
     return join(
-        element("dt", passage.source_id, *(element("span", tag, class_="tag") for tag in tags)),
+        element(
+            "dt",
+            passage.source_id,
+            *(join(" ", element("span", tag, class_="tag")) for tag in tags),
+        ),
         element("dd", passage.text, class_="gold" if is_gold else False, dir="auto"),
     )

@@ -257,8 +257,8 @@ def _method(result: ComparisonResult) -> str:
     drawn = f"{clusters.level}s" if clusters.count != 1 else clusters.level
     return (
         f"95 % intervals from 10,000 bootstrap draws of whole {drawn} ({clusters.count} of them, "
-        f"seed {result.seed}); p from McNemar's exact test, corrected by Holm over the "
-        "comparisons of each measure."
+        f"seed {result.seed}), or Newcombe's score interval where no draw differs from another; "
+        "p from McNemar's exact test, corrected by Holm over the comparisons of each measure."
     )
 
 
@@ -292,7 +292,7 @@ def _figures(figures: Mapping[str, str]) -> Markup:
         shown.append(element("figure", picture, element("figcaption", caption)))
     if not shown:
         return join()
-    return element("section", element("h2", "How the adapter was trained"), *shown)
+    return element("section", element("h2", "Figures"), *shown)
 
 
 def _settings(result: ComparisonResult, settings: Mapping[str, str]) -> Markup:
