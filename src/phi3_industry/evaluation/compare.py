@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from os import PathLike
-from typing import Any, Protocol
+from typing import Protocol
 
 from llama_index.core.base.response.schema import RESPONSE_TYPE, StreamingResponse
 from tqdm.auto import tqdm
@@ -32,8 +32,7 @@ class QuestionEngine(Protocol):
 class StrategyEngine(Protocol):
     """What :func:`compare_strategies` asks; :class:`HybridQueryEngine` is one."""
 
-    # the engine names its strategies more narrowly than str, which a protocol would refuse
-    def with_strategy(self, strategy: Any, /) -> QuestionEngine:
+    def with_strategy(self, strategy: str, /) -> QuestionEngine:
         """Give the engine that answers by one strategy."""
 
 
