@@ -106,16 +106,18 @@ class HybridRetriever(BaseRetriever):
         callback_manager: CallbackManager | None = None,
     ) -> None:
         _check_numbers(similarity_top_k, candidate_count, weights, per_source_cap)
-        index = index_or_vector_store if _is_index(index_or_vector_store) else None
-        self._index: Any = index
-        self._store: Any = index_or_vector_store if index is None else self._index.vector_store
+        self._index: Any = None
+        self._store: Any = index_or_vector_store
+        if isinstance(index_or_vector_store, VectorStoreIndex):
+            self._index = index_or_vector_store
+            self._store = index_or_vector_store.vector_store
         if self._index is None and not self._store.stores_text:
             raise ValueError(
                 f"{type(self._store).__name__} does not keep the text of nodes. Pass the "
                 "VectorStoreIndex that it belongs to."
             )
         # the index's own attribute, and not Settings, which would ask for OpenAI's package
-        self._embed_model = embed_model or getattr(self._index, "_embed_model", None)
+        self._embed_model: Any = embed_model or getattr(self._index, "_embed_model", None)
         if self._embed_model is None and weights[0] > 0:
             raise ValueError(
                 "There is nothing to embed questions with. Pass embed_model=, or a "
@@ -288,10 +290,6 @@ class HybridRetriever(BaseRetriever):
             sources[source] = sources.get(source, 0) + 1
             chosen.append(entry)
         return chosen
-
-
-def _is_index(candidate: object) -> bool:
-    return isinstance(candidate, VectorStoreIndex)
 
 
 def _bundle(query: str | QueryBundle) -> QueryBundle:
