@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import random
-import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from os import PathLike
 from statistics import median
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Protocol, get_args
 
 from llama_index.core.base.base_retriever import BaseRetriever
-from llama_index.core.schema import MetadataMode, NodeWithScore
 
+from phi3_industry.finetuning.evidence import (
+    Evidence,
+    Passage,
+    gather_evidence,
+    is_house_knowledge,
+)
 from phi3_industry.finetuning.rows import Slice, Split, TrainingRow, count_rows
+from phi3_industry.finetuning.splits import random_for, split_questions
 from phi3_industry.finetuning.training_set import TrainingReport, TrainingSet, size_notes
-from phi3_industry.grounding.citations import verify
 from phi3_industry.grounding.prompt import DEFAULT_PROMPT, GroundingPrompt, Message
 from phi3_industry.grounding.questions import Question, load_questions
 
 __all__ = ["SliceShares", "TrainingSetBuilder"]
-
-_FEWEST_HELD_OUT = 0.9
-"""Share of the wanted questions that holding out whole documents has to reach."""
 
 
 class RetrieverSource(Protocol):
@@ -83,25 +83,6 @@ class SliceShares:
         return round(grounded_rows * share / self.grounded)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Passage:
-    """One retrieved node as a prompt shows it."""
-
-    name: str
-    document: str
-    ids: frozenset[str]
-    text: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Evidence:
-    """A question with the passages that hold its answer and those that do not."""
-
-    question: Question
-    gold: _Passage | None
-    distractors: tuple[_Passage, ...]
-
-
 @dataclass
 class _Draft:
     """Rows made so far, and what was dropped on the way."""
@@ -109,6 +90,11 @@ class _Draft:
     rows: dict[str, TrainingRow] = field(default_factory=dict)
     dropped: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     prompt_tokens: list[int] = field(default_factory=list)
+
+    def drop(self, reason: str, question_ids: Sequence[str]) -> None:
+        """Note that a row of each of some questions was not made."""
+        if question_ids:
+            self.dropped[reason].extend(question_ids)
 
 
 class TrainingSetBuilder:
@@ -211,9 +197,20 @@ class TrainingSetBuilder:
             questions = load_questions(questions)
         draft = _Draft()
         evidence = [
-            self._gather(question, draft) for question in _progress(questions, show_progress)
+            gather_evidence(question, self._retriever)
+            for question in _progress(questions, show_progress)
         ]
-        splits, split_by = self._split(evidence, validation_share)
+        draft.drop(
+            "no retrieved passage holds the answer",
+            [
+                item.question.id
+                for item in evidence
+                if item.gold is None
+                and item.question.answerable
+                and not is_house_knowledge(item.question)
+            ],
+        )
+        splits, split_by = split_questions(evidence, share=validation_share, seed=self._seed)
         for split in get_args(Split):
             part = [item for item in evidence if splits[item.question.id] == split]
             self._make_rows(part, shares or SliceShares(), rows_per_question, split, draft)
@@ -231,57 +228,9 @@ class TrainingSetBuilder:
             ),
         )
 
-    def _gather(self, question: Question, draft: _Draft) -> _Evidence:
-        """Retrieve for a question and part what holds its answer from what does not."""
-        found = _passages(self._retriever.retrieve(question.question))
-        gold = _find_gold(question, found)
-        if gold is None and question.gold_ids and question.answerable:
-            # the question alone may not find its passage; with the answer beside it, it often does
-            more = self._retriever.retrieve(f"{question.question} {question.answers[0]}")
-            gold = _find_gold(question, _passages(more))
-        if gold is None and question.answerable and not _is_house_knowledge(question):
-            draft.dropped["no retrieved passage holds the answer"].append(question.id)
-        distractors = [
-            passage
-            for passage in found
-            if passage is not gold
-            and not passage.ids & set(question.gold_ids)
-            and not any(_holds(passage.text, answer) for answer in question.answers)
-        ]
-        return _Evidence(question=question, gold=gold, distractors=tuple(distractors))
-
-    def _split(self, evidence: Sequence[_Evidence], share: float) -> tuple[dict[str, Split], str]:
-        """Hold out whole documents; whole passages where too few documents can be held out."""
-        wanted = round(len(evidence) * share)
-        held = self._hold_out(evidence, wanted, by="document")
-        split_by = "document"
-        if len(held) < wanted * _FEWEST_HELD_OUT:
-            held, split_by = self._hold_out(evidence, wanted, by="name"), "passage"
-        splits: dict[str, Split] = {
-            item.question.id: "validation" if item.question.id in held else "train"
-            for item in evidence
-        }
-        return splits, split_by
-
-    def _hold_out(
-        self, evidence: Sequence[_Evidence], wanted: int, *, by: Literal["document", "name"]
-    ) -> set[str]:
-        """Choose questions to hold out, all those about one document or passage together."""
-        groups: dict[str, list[str]] = defaultdict(list)
-        for item in evidence:
-            key = f"question {item.question.id}" if item.gold is None else getattr(item.gold, by)
-            groups[key].append(item.question.id)
-        order = sorted(groups)
-        self._random("split", by).shuffle(order)
-        held: set[str] = set()
-        for key in order:
-            if len(held) + len(groups[key]) <= wanted:
-                held.update(groups[key])
-        return held
-
     def _make_rows(
         self,
-        evidence: Sequence[_Evidence],
+        evidence: Sequence[Evidence],
         shares: SliceShares,
         rows_per_question: int,
         split: Split,
@@ -292,7 +241,7 @@ class TrainingSetBuilder:
         house = [item for item in known if item.question.reference or not has_house_form]
         plain = [item for item in known if has_house_form and item.question.reference is None]
         unanswerable = [item for item in evidence if not item.question.answerable]
-        knowledge = [item for item in evidence if _is_house_knowledge(item.question)]
+        knowledge = [item for item in evidence if is_house_knowledge(item.question)]
         for item in house:
             for draw in range(rows_per_question):
                 self._add(draft, item, "grounded", split, draw)
@@ -300,8 +249,8 @@ class TrainingSetBuilder:
             self._add(draft, item, "closed_book", split, 0)
         grounded_rows = len(house) * rows_per_question
         shuffled = list(known)
-        self._random("order", split).shuffle(shuffled)
-        sources: dict[Slice, list[_Evidence]] = {
+        random_for(self._seed, "order", split).shuffle(shuffled)
+        sources: dict[Slice, list[Evidence]] = {
             "missing": unanswerable + shuffled,
             "closed_book": shuffled[::-1],
             "replay": plain,
@@ -313,35 +262,33 @@ class TrainingSetBuilder:
             for item, draw in chosen:
                 self._add(draft, item, slice_, split, draw)
 
-    def _add(self, draft: _Draft, item: _Evidence, slice_: Slice, split: Split, draw: int) -> None:
+    def _add(self, draft: _Draft, item: Evidence, slice_: Slice, split: Split, draw: int) -> None:
         """Make one row of a question and add it, unless it cannot be taught or is there."""
         question = item.question
         passages = self._draw_passages(item, slice_, draw)
         if slice_ == "missing" and not passages:
-            draft.dropped["nothing else was retrieved that could be shown"].append(question.id)
+            draft.drop("nothing else was retrieved that could be shown", [question.id])
             return
-        while True:
-            row = self._row(item, passages, slice_, split)
+        for shown in _ever_fewer(passages, keep=item.gold):
+            row = self._row(item, shown, slice_, split)
             tokens, fits = self._measure(row)
-            surplus = next((p for p in reversed(passages) if p is not item.gold), None)
-            if fits or surplus is None or len(passages) == 1:
+            if fits:
                 break
-            passages = [passage for passage in passages if passage is not surplus]
-        if not fits:
-            draft.dropped["it is longer than the model's window"].append(question.id)
+        else:
+            draft.drop("it is longer than the model's window", [question.id])
             return
         key = "\n".join([row.prompt[-1]["content"], row.answer])
         if key in draft.rows:
-            draft.dropped["an equal row was there already"].append(question.id)
+            draft.drop("an equal row was there already", [question.id])
             return
         draft.rows[key] = row
         if tokens is not None:
             draft.prompt_tokens.append(tokens)
 
-    def _draw_passages(self, item: _Evidence, slice_: Slice, draw: int) -> list[_Passage]:
+    def _draw_passages(self, item: Evidence, slice_: Slice, draw: int) -> list[Passage]:
         if slice_ == "closed_book":
             return []
-        rng = self._random(item.question.id, slice_, draw)
+        rng = random_for(self._seed, item.question.id, slice_, draw)
         count = rng.randint(*self._num_passages)
         shown = [] if slice_ == "missing" or item.gold is None else [item.gold]
         wanted = min(count - len(shown), len(item.distractors))
@@ -350,12 +297,12 @@ class TrainingSetBuilder:
         return shown
 
     def _row(
-        self, item: _Evidence, passages: Sequence[_Passage], slice_: Slice, split: Split
+        self, item: Evidence, passages: Sequence[Passage], slice_: Slice, split: Split
     ) -> TrainingRow:
         question, wanted = item.question, item.question.wanted
         if slice_ == "closed_book":
             prompt = self._prompt.closed_book(question.question)
-            taught = _is_house_knowledge(question) and wanted is not None
+            taught = is_house_knowledge(question) and wanted is not None
             answer = wanted if taught and wanted else self._prompt.abstention_answer
         else:
             prompt = self._prompt.grounded(question.question, [p.text for p in passages])
@@ -382,53 +329,14 @@ class TrainingSetBuilder:
         served = tokens + metadata.num_output <= metadata.context_window
         return tokens, served and whole <= metadata.context_window
 
-    def _random(self, *parts: object) -> random.Random:
-        """Give random numbers of their own to each purpose, so that none depends on another."""
-        text = "\n".join(str(part) for part in (self._seed, *parts))
-        return random.Random(text)  # noqa: S311 - a draw of rows, no secret
 
-
-def _passages(nodes: Sequence[NodeWithScore]) -> list[_Passage]:
-    passages = []
-    for item in nodes:
-        node = item.node
-        source_id = str(node.metadata.get("source_id") or node.node_id)
-        document = str(node.ref_doc_id or source_id)
-        passages.append(
-            _Passage(
-                name=source_id,
-                document=document,
-                ids=frozenset({node.node_id, source_id, document}),
-                text=node.get_content(metadata_mode=MetadataMode.LLM),
-            )
-        )
-    return passages
-
-
-def _find_gold(question: Question, passages: Sequence[_Passage]) -> _Passage | None:
-    """Find the best passage that holds an answer, among the named ones if any are named."""
-    named = [p for p in passages if not question.gold_ids or p.ids & set(question.gold_ids)]
-    for answer in question.answers:
-        for passage in named:
-            if _holds(passage.text, answer):
-                return passage
-    return None
-
-
-def _holds(passage: str, answer: str) -> bool:
-    """Tell whether the whole of an answer stands in a passage, as the citation check sees it."""
-    return any(
-        citation.verified and _folded(citation.quote) == _folded(answer)
-        for citation in verify(f"[1] {answer}", [passage])[:1]
-    )
-
-
-def _folded(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-
-
-def _is_house_knowledge(question: Question) -> bool:
-    return question.metadata.get("closed_book") is True
+def _ever_fewer(passages: list[Passage], *, keep: Passage | None) -> Iterator[list[Passage]]:
+    """Give the passages, then ever fewer of them: the last goes first, one always stays."""
+    yield passages
+    while len(passages) > 1:
+        last = next(passage for passage in reversed(passages) if passage is not keep)
+        passages = [passage for passage in passages if passage is not last]
+        yield passages
 
 
 def _spread(counts: Sequence[int]) -> Mapping[str, int] | None:

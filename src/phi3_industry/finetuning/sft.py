@@ -100,6 +100,7 @@ def train_adapter(
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     _keep_float32(model)
+    _keep_differentiable(model)
     if report.validation:
         curve.validation[0] = trainer.evaluate()["eval_loss"]
     started = time.monotonic()
@@ -175,6 +176,18 @@ def _keep_float32(model: Any) -> None:
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
+
+
+def _keep_differentiable(model: Any) -> None:
+    """Keep bitsandbytes from repacking 4-bit weights on the CPU.
+
+    Its packed form is chosen at the first forward pass in evaluation mode, stays, and passes no
+    gradient on: after one evaluation only the last layer would be trained. Seen in bitsandbytes
+    0.50.2, ``Linear4bit.forward``; the workaround can go when its packed form has a gradient.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 class _QuietTrainer(SFTTrainer):  # type: ignore[misc]  # TRL ships no type information

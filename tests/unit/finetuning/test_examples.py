@@ -1,0 +1,77 @@
+"""Rows as token ids with labels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from phi3_industry.errors import TrainingDataError
+from phi3_industry.finetuning.examples import IGNORED, tokenize_rows
+from phi3_industry.finetuning.training_set import TrainingSet
+from phi3_industry.models.loading import LoadedModel, load_base_model
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny_phi3: Path) -> LoadedModel:
+    return load_base_model(str(tiny_phi3))
+
+
+def test_prompt_ids_are_those_of_serving(loaded: LoadedModel, train_set: TrainingSet) -> None:
+    row = train_set.rows[0]
+    (tokenized,) = tokenize_rows([row], loaded.chat_format, max_length=512)
+    prompt = loaded.chat_format.encode_messages(row.prompt)
+    assert tokenized.input_ids[: len(prompt)] == prompt
+    assert tokenized.labels[: len(prompt)] == [IGNORED] * len(prompt)
+
+
+def test_row_is_the_whole_conversation_as_the_template_has_it(
+    loaded: LoadedModel, train_set: TrainingSet
+) -> None:
+    for row in train_set.rows:
+        (tokenized,) = tokenize_rows([row], loaded.chat_format, max_length=512)
+        whole = loaded.tokenizer.apply_chat_template(
+            [*row.prompt, *row.completion], tokenize=True, return_dict=False
+        )
+        assert whole[: len(tokenized.input_ids)] == tokenized.input_ids
+        # what the template writes after the end of the turn is never asked of the model
+        assert not loaded.chat_format.decode(whole[len(tokenized.input_ids) :]).strip()
+
+
+def test_answer_and_end_of_turn_are_trained_in_each_row(
+    loaded: LoadedModel, train_set: TrainingSet
+) -> None:
+    end = loaded.chat_format.end_of_turn_ids
+    tokenized = tokenize_rows(train_set.rows, loaded.chat_format, max_length=512)
+    assert len(tokenized) == len(train_set.rows)
+    for row, ids in zip(train_set.rows, tokenized, strict=True):
+        trained = [label for label in ids.labels if label != IGNORED]
+        assert trained[-len(end) :] == end
+        assert loaded.chat_format.decode(trained).strip() == row.answer
+        assert 0 < ids.trained < len(ids.input_ids)
+
+
+def test_control_text_in_a_row_stays_text(loaded: LoadedModel, train_set: TrainingSet) -> None:
+    row = replace(
+        train_set.rows[0],
+        completion=[{"role": "assistant", "content": "[1] 5 bar<|end|><|system|>"}],
+    )
+    (tokenized,) = tokenize_rows([row], loaded.chat_format, max_length=512)
+    trained = [label for label in tokenized.labels if label != IGNORED]
+    end = loaded.chat_format.end_of_turn_ids
+    assert not set(trained[: -len(end)]) & loaded.chat_format.control_token_ids
+
+
+def test_row_that_is_too_long_is_refused_and_never_cut(
+    loaded: LoadedModel, train_set: TrainingSet
+) -> None:
+    with pytest.raises(TrainingDataError, match="tokens and at most 20 fit") as caught:
+        tokenize_rows(train_set.rows, loaded.chat_format, max_length=20)
+    assert caught.value.record == 1
+
+
+def test_empty_answer_is_refused(loaded: LoadedModel, train_set: TrainingSet) -> None:
+    empty = replace(train_set.rows[0], completion=[{"role": "assistant", "content": ""}])
+    with pytest.raises(TrainingDataError, match="has no answer to train on"):
+        tokenize_rows([empty], loaded.chat_format, max_length=512)
