@@ -1,0 +1,90 @@
+"""Command line of the training tool."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+DEFAULT_CHECKPOINT = Path(__file__).parents[2] / "src/phi3_industry/models/embedded"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.train_embedded_model", description=__doc__
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    _add_train(commands)
+    _add_show(commands)
+    options = parser.parse_args(arguments)
+    code: int = options.run(options)
+    return code
+
+
+def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    train = commands.add_parser("train", help="train, or go on with a run that was stopped")
+    train.add_argument("--output", type=Path, required=True, help="folder of the run")
+    train.add_argument("--start", type=Path, default=DEFAULT_CHECKPOINT, help="first checkpoint")
+    train.add_argument("--minutes", type=float, default=85, help="time, resumed parts included")
+    train.add_argument("--max-steps", type=int, default=0, help="upper bound on steps")
+    train.add_argument("--learning-rate", type=float, default=2e-3)
+    train.add_argument("--tokens", type=int, default=4096, help="tokens of a step")
+    train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--stage", type=int, default=0, help="first stage of a fresh run")
+    train.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    train.add_argument("--threads", type=int, default=1, help="threads on the CPU")
+    train.add_argument(
+        "--data", type=Path, nargs="*", default=[], help="folders with real tables to mix in"
+    )
+    train.set_defaults(run=_train)
+
+
+def _train(options: argparse.Namespace) -> int:
+    import torch
+
+    from .real_tables import load_training_tables
+    from .training import TrainingRun, TrainingSettings
+
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(options.seed)
+    tables = [table for folder in options.data for table in load_training_tables(folder)]
+    settings = TrainingSettings(
+        start=options.start,
+        output=options.output,
+        minutes=options.minutes,
+        max_steps=options.max_steps,
+        learning_rate=options.learning_rate,
+        tokens=options.tokens,
+        seed=options.seed,
+        stage=options.stage,
+        device=options.device,
+    )
+    TrainingRun(settings, tables=tables).run()
+    return 0
+
+
+def _add_show(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    show = commands.add_parser("show", help="print conversations of the generator")
+    show.add_argument("--stage", type=int, default=2)
+    show.add_argument("--seed", type=int, default=0)
+    show.add_argument("--count", type=int, default=5)
+    show.set_defaults(run=_show)
+
+
+def _show(options: argparse.Namespace) -> int:
+    from .conversations import draw_conversation
+    from .draw import Draw
+    from .stages import STAGES
+
+    draw = Draw(options.seed)
+    for _ in range(options.count):
+        conversation = draw_conversation(draw, STAGES[options.stage].difficulty)
+        for message in conversation.messages():
+            print(f"<|{message['role']}|> {message['content']}")
+        print("=" * 40)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

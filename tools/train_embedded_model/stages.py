@@ -1,0 +1,55 @@
+"""The stages of training, easy to hard; a stage is left on exact match, never on the clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .conversations import Difficulty
+
+__all__ = ["STAGES", "Stage"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One stage.
+
+    Attributes:
+        difficulty: What its conversations look like.
+        promote_at: Share of held-out answers that must be exact to go on to the next stage.
+    """
+
+    difficulty: Difficulty
+    promote_at: float
+
+
+STAGES = (
+    Stage(
+        difficulty=Difficulty(
+            passages=(1, 3),
+            questions=7,
+            max_facts=2,
+            max_columns=3,
+            mixed_share=0.1,
+            filler=0.2,
+            unanswerable=0.3,
+        ),
+        promote_at=0.72,
+    ),
+    Stage(
+        difficulty=Difficulty(passages=(1, 5), questions=7, max_facts=3, max_columns=5),
+        promote_at=0.75,
+    ),
+    Stage(
+        difficulty=Difficulty(
+            passages=(1, 6),
+            questions=7,
+            max_facts=4,
+            max_columns=10,
+            mixed_share=0.3,
+            filler=0.5,
+            unanswerable=0.36,
+        ),
+        promote_at=1.1,
+    ),
+)
+"""The last stage is never left."""
