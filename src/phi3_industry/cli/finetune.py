@@ -1,0 +1,38 @@
+"""``phi3-industry finetune``: train an adapter from questions and answers."""
+
+from __future__ import annotations
+
+import argparse
+
+from phi3_industry.cli.parts import open_knowledge_base
+
+__all__ = ["run"]
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Build the training rows, train, and write the adapter folder."""
+    from phi3_industry.finetuning.dataset import TrainingSetBuilder
+    from phi3_industry.finetuning.trainer import LoraFinetuneEngine
+    from phi3_industry.llms import Phi3LLM
+
+    llm = Phi3LLM(model=arguments.model, quantization=arguments.quantization)
+    with open_knowledge_base(
+        arguments.kb, embedding=arguments.embedding, read_only=True
+    ) as knowledge_base:
+        builder = TrainingSetBuilder(knowledge_base, llm=llm, seed=arguments.seed)
+        train_set = builder.build(questions=arguments.questions)
+    print(train_set.report)
+    settings = {
+        "lora_rank": arguments.rank,
+        "num_epochs": arguments.epochs,
+        "learning_rate": arguments.learning_rate,
+    }
+    LoraFinetuneEngine(
+        arguments.model,
+        train_set=train_set,
+        output_dir=arguments.output,
+        method=arguments.method,
+        seed=arguments.seed,
+        **{name: value for name, value in settings.items() if value is not None},
+    ).finetune()
+    return 0
