@@ -39,6 +39,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "finetuning": {"llms", "models", "grounding"},
     "evaluation": {"query_engine", "grounding"},
+    "__main__": {"cli"},
     "cli": {
         "evaluation",
         "finetuning",

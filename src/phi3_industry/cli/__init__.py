@@ -226,5 +226,3 @@ def _positive(text: str) -> int:
     return value
 
 
-if __name__ == "__main__":
-    sys.exit(main())
