@@ -53,7 +53,7 @@ def load_embedding(name: str | os.PathLike[str] = "embedded", **kwargs: Any) -> 
             key_variable="JINAAI_API_KEY",
             kwargs=kwargs,
         )
-    from phi3_industry.sentence_embedding import SentenceEmbedding
+    from phi3_industry.embeddings.sentence import SentenceEmbedding
 
     return SentenceEmbedding(name, **kwargs)
 
