@@ -16,6 +16,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     _add_train(commands)
+    _add_score(commands)
     _add_show(commands)
     options = parser.parse_args(arguments)
     code: int = options.run(options)
@@ -61,6 +62,61 @@ def _train(options: argparse.Namespace) -> int:
         device=options.device,
     )
     TrainingRun(settings, tables=tables).run()
+    return 0
+
+
+def _add_score(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    score = commands.add_parser("score", help="print a checkpoint's scores on held-out questions")
+    score.add_argument("--checkpoint", type=Path, default=DEFAULT_CHECKPOINT)
+    score.add_argument("--questions", type=int, default=300, help="answerable ones of each row")
+    score.add_argument("--seed", type=int, default=4242)
+    score.add_argument("--threads", type=int, default=1)
+    score.add_argument(
+        "--real-tables", type=Path, nargs="*", default=[], help="folders with CSV files to ask"
+    )
+    score.add_argument("--json", type=Path, help="file to write the scores to")
+    score.add_argument("--failures", type=Path, help="file to write wrong answers to, JSON Lines")
+    score.set_defaults(run=_score)
+
+
+def _score(options: argparse.Namespace) -> int:
+    import json
+    from dataclasses import asdict
+
+    import torch
+
+    from .scoring import Reader, format_scores, held_out_rows, real_cells_row
+
+    torch.set_num_threads(options.threads)
+    reader = Reader(options.checkpoint)
+    failures: list[dict[str, object]] = []
+    rows = list(
+        held_out_rows(reader, answerable=options.questions, seed=options.seed, failures=failures)
+    )
+    rows += [
+        real_cells_row(
+            reader,
+            folder,
+            questions=options.questions,
+            passages=5,
+            seed=options.seed,
+            failures=failures,
+        )
+        for folder in options.real_tables
+    ]
+    print(f"{options.checkpoint}: {reader.parameters:,} parameters, greedy, seed {options.seed}")
+    print(format_scores(rows))
+    if options.json:
+        record = {
+            "parameters": reader.parameters,
+            "questions": options.questions,
+            "seed": options.seed,
+            "rows": [asdict(row) for row in rows],
+        }
+        options.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    if options.failures:
+        lines = (json.dumps(failure, ensure_ascii=False) for failure in failures)
+        options.failures.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return 0
 
 

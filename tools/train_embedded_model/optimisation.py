@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
 import torch
 
 __all__ = ["WeightAverage", "build_optimisers", "learning_rate_factor"]
@@ -62,6 +65,22 @@ class WeightAverage:
         decay = min(self._decay, self._steps / (self._steps + 10))
         for name, parameter in model.named_parameters():
             self.values[name].lerp_(parameter, 1 - decay)
+
+    @contextmanager
+    def applied_to(self, model: torch.nn.Module) -> Iterator[None]:
+        """Give the model the averaged parameters, and its own ones back afterwards."""
+        own = {name: p.detach().clone() for name, p in model.named_parameters()}
+        self._copy(self.values, model)
+        try:
+            yield
+        finally:
+            self._copy(own, model)
+
+    @staticmethod
+    @torch.no_grad()
+    def _copy(values: Mapping[str, torch.Tensor], model: torch.nn.Module) -> None:
+        for name, parameter in model.named_parameters():
+            parameter.copy_(values[name])
 
     def state(self) -> dict[str, object]:
         """Return what a checkpoint keeps."""

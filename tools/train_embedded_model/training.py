@@ -160,17 +160,18 @@ class TrainingRun:
                 group["lr"] = self.settings.learning_rate * factor
 
     def _report(self, sums: list[dict[str, float]]) -> None:
-        """Evaluate, write a line of the log, and go on to the next stage if this one is learned."""
+        """Evaluate the averaged weights, log, and go on if this stage is learned."""
         means = {
             name: sum(values) / len(values)
             for name in sums[0]
             if (values := [entry[name] for entry in sums if entry[name] == entry[name]])
         }
         last = len(STAGES) - 1
-        exact = {
-            stage: evaluate(self.model, self._tests[stage], self.encoder, self.settings.device)
-            for stage in {self.stage, last}
-        }
+        with self.average.applied_to(self.model):
+            exact = {
+                stage: evaluate(self.model, self._tests[stage], self.encoder, self.settings.device)
+                for stage in {self.stage, last}
+            }
         entry = {
             "step": self.step,
             "minutes": round(self.seconds / 60, 1),
