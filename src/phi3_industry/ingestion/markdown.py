@@ -26,7 +26,9 @@ _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
 
 _CODE_SPAN = re.compile(r"(`+)(?!`)(.{1,2000}?)(?<!`)\1(?!`)", re.DOTALL)
 _IMAGE = re.compile(r"!\[([^\[\]\n]{0,1000})\]\([^()\n]{0,2000}\)")
-_LINK = re.compile(r"\[([^\[\]\n]{0,1000})\]\((?:[^()\n]|\([^()\n]{0,500}\)){0,2000}\)")
+_LINK = re.compile(
+    r"\[((?:[^\[\]\n]|\[[^\[\]\n]{0,500}\]){0,1000})\]\((?:[^()\n]|\([^()\n]{0,500}\)){0,2000}\)"
+)
 _REFERENCE = re.compile(r"\[([^\[\]\n]{1,1000})\]\[[^\[\]\n]{0,200}\]")
 _AUTOLINK = re.compile(r"<((?:https?|mailto):[^<>\s]{1,2000})>")
 _TAG = re.compile(
@@ -141,12 +143,14 @@ class _Reader:
         bold = _CAPTION.fullmatch(" ".join(self._lines).strip())
         self._caption = plain_inline(bold.group(1)) if bold else ""
         joined: list[str] = []
+        broken = True  # whether the line before ends in a hard break
         for line in self._lines:
-            separate = not joined or _LIST_ITEM.match(line)
-            if separate:
-                joined.append(line.rstrip())
+            bare = line.rstrip()
+            if broken or _LIST_ITEM.match(line):
+                joined.append(bare.removesuffix("\\"))
             else:
-                joined[-1] = f"{joined[-1]} {line.strip()}"
+                joined[-1] += f" {bare.strip()}".removesuffix("\\")
+            broken = line.endswith("  ") or bare.endswith("\\")
         self._lines = []
         self.builder.paragraph("\n".join(plain_inline(line) for line in joined))
 

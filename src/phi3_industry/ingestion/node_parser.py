@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from llama_index.core.bridge.pydantic import Field, PrivateAttr, model_validator
+from llama_index.core.bridge.pydantic import Field, model_validator
 from llama_index.core.node_parser import NodeParser
 from llama_index.core.schema import (
     BaseNode,
@@ -25,7 +25,7 @@ from phi3_industry.ingestion.markdown import read_markdown
 from phi3_industry.ingestion.plain_text import read_plain_text
 from phi3_industry.ingestion.source import SourceDocument, one_line
 from phi3_industry.ingestion.tables import Table, cell_value, row_texts
-from phi3_industry.ingestion.tokens import input_limit_of, token_counter_of
+from phi3_industry.ingestion.tokens import count_globally, input_limit_of, token_counter_of
 
 __all__ = ["SectionNodeParser"]
 
@@ -50,14 +50,15 @@ class SectionNodeParser(NodeParser):
         max_tokens: The most tokens of a node, its context header included.
         min_tokens: Tokens from which on a long section may be split at a paragraph.
         text_format: How LlamaIndex documents are read: as Markdown, or as text without marks.
-        token_counter: Counts the tokens of a text; ``None`` for LlamaIndex's global tokenizer.
+        token_counter: Counts the tokens of a text; LlamaIndex's global tokenizer if not given.
     """
 
     max_tokens: int = Field(default=384, ge=16)
     min_tokens: int = Field(default=256, ge=1)
     text_format: Literal["markdown", "plain"] = "markdown"
-    token_counter: Callable[[str], int] | None = Field(default=None, exclude=True)
-    _global_counter: Callable[[str], int] | None = PrivateAttr(default=None)
+    token_counter: Callable[[str], int] = Field(default=count_globally, exclude=True)
+    # ids are hashes; the inherited field cannot be read back from its serialised form
+    id_func: Any = Field(default=None, exclude=True)
 
     @model_validator(mode="after")
     def _check(self) -> SectionNodeParser:
@@ -146,7 +147,7 @@ class SectionNodeParser(NodeParser):
                     block.text,
                     max_tokens=room,
                     min_tokens=min(self.min_tokens, room),
-                    count_tokens=self._count,
+                    count_tokens=self.token_counter,
                 )
                 for piece in pieces:
                     yield piece, header, {"section": section, "kind": "text"}
@@ -167,7 +168,7 @@ class SectionNodeParser(NodeParser):
                 cells,
                 table.key_column,
                 max_tokens=room,
-                count_tokens=self._count,
+                count_tokens=self.token_counter,
             ):
                 yield text, details
 
@@ -178,19 +179,12 @@ class SectionNodeParser(NodeParser):
         """
         most = self.max_tokens // _HEADER_SHARE
         parts = [one_line(part)[: 8 * most] for part in path]
-        while len(parts) > 2 and self._count(" > ".join(parts)) > most:
+        while len(parts) > 2 and self.token_counter(" > ".join(parts)) > most:
             del parts[1]
         header = " > ".join(parts)
-        if self._count(header) > most:
-            header = split_text(header, max_tokens=most, count_tokens=self._count)[0]
-        return header, self.max_tokens - self._count(header)
-
-    def _count(self, text: str) -> int:
-        if self.token_counter is not None:
-            return self.token_counter(text)
-        if self._global_counter is None:
-            self._global_counter = token_counter_of(None)
-        return self._global_counter(text)
+        if self.token_counter(header) > most:
+            header = split_text(header, max_tokens=most, count_tokens=self.token_counter)[0]
+        return header, self.max_tokens - self.token_counter(f"{header}\n")
 
     def _parse_nodes(
         self, nodes: Sequence[BaseNode], show_progress: bool = False, **_: Any

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
-__all__ = ["input_limit_of", "token_counter_of"]
+__all__ = ["TokenizerCounter", "count_globally", "input_limit_of", "token_counter_of"]
 
 
 def token_counter_of(embed_model: Any) -> Callable[[str], int]:
@@ -18,17 +19,23 @@ def token_counter_of(embed_model: Any) -> Callable[[str], int]:
     """
     own = getattr(embed_model, "count_tokens", None)
     if callable(own):
-        return lambda text: int(own(text))
+        return cast("Callable[[str], int]", own)
     for tokenizer in _tokenizers(embed_model):
-        return _counter(tokenizer)
+        return TokenizerCounter(tokenizer)
+    return count_globally
+
+
+def count_globally(text: str) -> int:
+    """Count tokens with LlamaIndex's global tokenizer."""
     from llama_index.core.utils import get_tokenizer
 
-    tokenize = get_tokenizer()
-    return lambda text: len(tokenize(text))
+    return len(get_tokenizer()(text))
 
 
 def input_limit_of(embed_model: Any) -> int | None:
-    """Find the most tokens that an embedding model reads, those at the text's ends not included.
+    """Find the most tokens that an embedding model reads of a text.
+
+    The tokens that it puts at a text's ends, and its instruction before a text, are taken off.
 
     Returns:
         The limit, or ``None`` if the model does not tell.
@@ -38,6 +45,9 @@ def input_limit_of(embed_model: Any) -> int | None:
         count = getattr(tokenizer, "num_special_tokens_to_add", None)
         ends = int(count(pair=False)) if callable(count) else 0
         break
+    instruction = getattr(embed_model, "text_instruction", None)
+    if isinstance(instruction, str) and instruction:
+        ends += token_counter_of(embed_model)(instruction)
     for holder in (embed_model, getattr(embed_model, "_model", None)):
         for name in ("max_length", "max_seq_length"):
             limit = getattr(holder, name, None)
@@ -53,9 +63,23 @@ def _tokenizers(embed_model: Any) -> list[Any]:
     return [t for t in found if callable(getattr(t, "encode", None))]
 
 
-def _counter(tokenizer: Any) -> Callable[[str], int]:
-    fast = getattr(tokenizer, "backend_tokenizer", None) or getattr(tokenizer, "_tokenizer", None)
-    if fast is not None and callable(getattr(fast, "encode_batch", None)):
-        # the inner tokenizer neither cuts nor warns about long texts
-        return lambda text: len(fast.encode(text, add_special_tokens=False).ids)
-    return lambda text: len(tokenizer.encode(text, add_special_tokens=False))
+@dataclass(frozen=True)
+class TokenizerCounter:
+    """Counts with a Hugging Face tokenizer; can be pickled with it.
+
+    Attributes:
+        tokenizer: The tokenizer.
+    """
+
+    tokenizer: Any
+
+    def __call__(self, text: str) -> int:
+        """Count the tokens of a text, none put at its ends."""
+        for name in ("backend_tokenizer", "_tokenizer"):
+            fast: Any = getattr(self.tokenizer, name, None)
+            if callable(getattr(fast, "encode_batch", None)):
+                # it may be set to cut and to pad, which others rely on: the setting is left as
+                # it is, what was cut is counted too, and padding is not
+                encoding = fast.encode(text, add_special_tokens=False)
+                return sum(sum(part.attention_mask) for part in (encoding, *encoding.overflowing))
+        return len(self.tokenizer.encode(text, add_special_tokens=False))
