@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from phi3_industry.finetuning.evidence import Evidence
@@ -27,6 +27,8 @@ def split_questions(
 ) -> tuple[dict[str, Split], str]:
     """Hold out whole documents; whole passages where too few documents can be held out.
 
+    Of the questions that no passage answers the same share is held out, each by itself.
+
     Args:
         evidence: The questions with their passages.
         share: Share of the questions to hold out.
@@ -36,27 +38,34 @@ def split_questions(
         The split of each question by its id, and what was held out: ``"document"`` or
         ``"passage"``.
     """
-    wanted = round(len(evidence) * share)
-    held = _hold_out(evidence, wanted, by="document", seed=seed)
+    known = [item for item in evidence if item.gold is not None]
+    wanted = round(len(known) * share)
+    held = _hold_out(_grouped(known, by="document"), wanted, seed=seed)
     split_by = "document"
     if len(held) < wanted * _FEWEST_HELD_OUT:
-        held, split_by = _hold_out(evidence, wanted, by="name", seed=seed), "passage"
+        held, split_by = _hold_out(_grouped(known, by="name"), wanted, seed=seed), "passage"
+    others = {item.question.id: [item.question.id] for item in evidence if item.gold is None}
+    held |= _hold_out(others, round(len(others) * share), seed=seed)
     splits: dict[str, Split] = {
         item.question.id: "validation" if item.question.id in held else "train" for item in evidence
     }
     return splits, split_by
 
 
-def _hold_out(
-    evidence: Sequence[Evidence], wanted: int, *, by: Literal["document", "name"], seed: int
-) -> set[str]:
-    """Choose questions to hold out, all those about one document or passage together."""
+def _grouped(
+    evidence: Sequence[Evidence], *, by: Literal["document", "name"]
+) -> dict[str, list[str]]:
+    """Bring together the questions that one document or passage answers."""
     groups: dict[str, list[str]] = defaultdict(list)
     for item in evidence:
-        key = f"question {item.question.id}" if item.gold is None else getattr(item.gold, by)
-        groups[key].append(item.question.id)
+        groups[getattr(item.gold, by)].append(item.question.id)
+    return groups
+
+
+def _hold_out(groups: Mapping[str, Sequence[str]], wanted: int, *, seed: int) -> set[str]:
+    """Draw whole groups while they fit into the wanted number of questions."""
     order = sorted(groups)
-    random_for(seed, "split", by).shuffle(order)
+    random_for(seed, "split").shuffle(order)
     held: set[str] = set()
     for key in order:
         if len(held) + len(groups[key]) <= wanted:

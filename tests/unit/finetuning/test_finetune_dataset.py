@@ -161,6 +161,14 @@ def test_held_out_documents_answer_no_training_question(
     assert built.report.split_by == "document"
 
 
+def test_unanswerable_questions_are_held_out_by_the_same_share(
+    retriever: Any, questions: list[Question]
+) -> None:
+    built = TrainingSetBuilder(retriever).build(questions, validation_share=0.5)
+    held = {row.question_id[0] for row in built.split("validation")}
+    assert held == {"q", "u"}
+
+
 def test_passages_are_held_out_where_all_answers_stand_in_one_document(
     nodes: list[TextNode], questions: list[Question], retriever_over: Any, node: Any
 ) -> None:
