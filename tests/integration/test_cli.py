@@ -1,0 +1,248 @@
+"""The command line as a user meets it: what it prints, and how it fails."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import save_random_adapter
+from phi3_industry.cli import main
+from phi3_industry.grounding.prompt import DEFAULT_PROMPT
+
+TABLE = "Tag,Kind,Discharge pressure\nP-4471,pump,38.2 bar\nP-4472,pump,31.5 bar\n"
+QUESTION = "What is the discharge pressure of P-4471?"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with one indexed table."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "pumps.csv").write_text(TABLE, encoding="utf-8")
+    assert main(["index", "docs"]) == 0
+    return tmp_path
+
+
+def answer(capsys: pytest.CaptureFixture[str], *options: str) -> dict[str, object]:
+    capsys.readouterr()
+    main(["ask", QUESTION, "--json", "--strategy", "rag", *options])
+    answered: dict[str, object] = json.loads(capsys.readouterr().out)
+    return answered
+
+
+def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Run a command that has to fail with one line on the error stream."""
+    capsys.readouterr()
+    assert main(list(arguments)) == 1
+    streams = capsys.readouterr()
+    assert "Traceback" not in streams.err
+    return [line for line in streams.err.splitlines() if line.startswith("error: ")][-1]
+
+
+def test_a_table_is_indexed_and_asked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = answer(capsys)
+    assert str(found["answer"]).endswith("] 38.2 bar")
+    assert found["strategy"] == "rag"
+    assert found["sources"]
+    assert main(["ask", QUESTION]) == 0
+    shown = capsys.readouterr().out
+    assert "38.2 bar" in shown
+    assert "pumps.csv#P-4471 (quote found)" in shown
+    assert "no adapter is loaded" in shown
+
+
+def test_an_abstention_has_an_exit_code_of_its_own(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["ask", "What is the noise level of boiler K-990?"]) == 3
+
+
+def test_indexing_again_changes_nothing_and_refresh_deletes_what_is_gone(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "docs" / "more.md").write_text("# More\n\nThe oil of pump P-9 is Tovex 32.\n")
+    capsys.readouterr()
+    assert main(["index", "docs"]) == 0
+    assert "1 added, 0 updated, 1 unchanged" in capsys.readouterr().out
+    (folder / "docs" / "more.md").unlink()
+    assert main(["index", "docs", "--refresh"]) == 0
+    assert "0 added, 0 updated, 1 unchanged, 1 deleted" in capsys.readouterr().out
+
+
+# --- bad input: each a clear error, the earlier index intact ------------------------------------
+
+
+def test_an_empty_folder_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = answer(capsys)
+    (folder / "empty").mkdir()
+    assert "holds no document that can be read" in failure(capsys, "index", "empty")
+    assert answer(capsys) == before
+
+
+def test_a_missing_file_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = answer(capsys)
+    assert "There is no file or folder 'nowhere.md'" in failure(capsys, "index", "nowhere.md")
+    assert answer(capsys) == before
+
+
+def test_a_binary_file_named_txt_is_refused_and_skipped_in_a_folder(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = answer(capsys)
+    (folder / "docs" / "binary.txt").write_bytes(bytes(range(256)) * 20)
+    assert "binary.txt" in failure(capsys, "index", "docs/binary.txt")
+    assert main(["index", "docs"]) == 0
+    shown = capsys.readouterr().out
+    assert "1 unchanged" in shown
+    assert "binary.txt" in shown
+    assert answer(capsys) == before
+
+
+def test_an_unknown_adapter_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    message = failure(capsys, "ask", QUESTION, "--adapter", "nowhere")
+    assert "There is no adapter 'nowhere'" in message
+
+
+def test_an_adapter_of_another_base_is_refused(
+    folder: Path, tiny_phi3: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_random_adapter(
+        folder / "foreign", tiny_phi3, prompt_fingerprint=DEFAULT_PROMPT.fingerprint
+    )
+    message = failure(capsys, "ask", QUESTION, "--adapter", "foreign")
+    assert "the base model's configuration should be that of" in message
+    assert answer(capsys)["answer"]
+
+
+def test_a_question_of_a_hundred_thousand_characters_is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = failure(capsys, "ask", "pressure? " * 10_000)
+    assert "The prompt needs" in message
+    assert "Shorten the question" in message
+
+
+def test_a_question_without_a_knowledge_base_is_refused_and_makes_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    message = failure(capsys, "ask", QUESTION)
+    assert "There is no knowledge base in 'kb'. Build it with: phi3-industry index" in message
+    assert not (tmp_path / "kb").exists()
+
+
+def test_a_bad_questions_file_is_refused_by_its_line(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "q.jsonl").write_text('{"question": "x", "answers": "y"}\n')
+    message = failure(capsys, "compare", "q.jsonl")
+    assert "'q.jsonl', record 1, field 'answers'" in message
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of processes are those of POSIX")
+def test_a_full_disk_while_indexing_leaves_the_index_as_it_was(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file size limit stands in for a full disk: both make a write fail half way."""
+    before = answer(capsys)
+    rows = "".join(f"X-{n},pump,{n} bar,{'filler ' * 40}\n" for n in range(600))
+    (folder / "docs" / "big.csv").write_text("Tag,Kind,Pressure,Remark\n" + rows)
+    size = (folder / "kb" / "store.sqlite").stat().st_size
+    program = (
+        "import resource, signal, sys\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({size + 200_000}, {size + 200_000}))\n"
+        "from phi3_industry.cli import main\n"
+        "sys.exit(main(['index', 'docs']))\n"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=folder
+    )
+    assert finished.returncode == 1, finished.stderr
+    assert "error: " in finished.stderr
+    assert "Traceback" not in finished.stderr
+    assert answer(capsys) == before
+    assert main(["index", "docs"]) == 0
+    assert "1 added" in capsys.readouterr().out
+
+
+# --- help and doctor ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["demo", "index", "ask", "finetune", "compare", "doctor"])
+def test_help_of_each_command_suffices(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert "usage: phi3-industry" in shown
+    assert "exit codes:" in shown
+
+
+def test_a_wrong_command_line_has_exit_code_two() -> None:
+    for arguments in ([], ["fly"], ["ask"], ["ask", "x", "--top-k", "0"]):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 2
+
+
+def test_help_loads_nothing_heavy() -> None:
+    program = (
+        "import sys\nfrom phi3_industry.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "print({'torch', 'transformers', 'llama_index'} & set(sys.modules))"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert finished.stdout.strip().endswith("set()")
+
+
+def test_doctor_says_what_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    shown = capsys.readouterr().out
+    for word in ("torch", "embedded", "readers", "plots", "CPU", "CUDA"):
+        assert word in shown
+
+
+def test_doctor_names_what_is_missing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("phi3_industry.cli.doctor._version", lambda name: None)
+    assert main(["doctor"]) == 1
+    shown = capsys.readouterr().out
+    assert "pip install 'phi3-industry[readers]'" in shown
+    assert "Missing: torch" in shown
+
+
+def test_an_interrupt_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("phi3_industry.cli.doctor.run", interrupt)
+    assert main(["doctor"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_the_wheel_carries_the_examples_and_the_embedded_model(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=root, check=True, capture_output=True)
+    shutil.unpack_archive(next(tmp_path.glob("*.whl")), tmp_path / "wheel", "zip")
+    package = tmp_path / "wheel" / "phi3_industry"
+    for name in (
+        "py.typed",
+        "models/embedded/model.safetensors",
+        "models/embedded/README.md",
+        "examples/plant/questions.dev.jsonl",
+        "examples/plant/documents/tables/rotating-machines.csv",
+        "examples/aws-limits/NOTICE",
+    ):
+        assert (package / name).is_file(), name
