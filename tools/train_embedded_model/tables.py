@@ -47,11 +47,25 @@ CELL_QUESTIONS = (
     "What is {e}'s {a}?",
     "Which {a} is listed for {e}?",
     "I need to know the {a} of {e}.",
+    "What {a} is given for {e}?",
+    "I am looking for the {a} of {e}.",
+    "I work with {e}. What is its {a}?",
+    "Can you tell me the {a} of {e}?",
+    "{E} - {a}?",
+    "What's the {a} of {e}?",
+    "What {a} applies to {e}?",
+    "I have {e} here and need its {a}.",
+    "In the table, which {a} belongs to {e}?",
+    "Do you know the {a} of {e}?",
+    "How high is the {a} of {e}?",
     "{E}, {a}?",
     "Find the {a} of {e}.",
     "Which value does {e} have under {a}?",
+    "When it comes to {e}, what is the {a}?",
+    "Look up the {a} for {e}.",
 )
 PERIOD_QUESTIONS = (
+    *CELL_QUESTIONS[:7],
     "What was the {e} in {a}?",
     "What is the {e} in {a}?",
     "What were the {e} for {a}?",
@@ -171,7 +185,7 @@ def row_family(table: Table, draw: Draw, *, shown: int) -> Family:
 
 def _cell_facts(table: Table, row: tuple[str, ...], draw: Draw, keys: Sequence[str]) -> list[Fact]:
     key, subjects = row[0], _key_mentions(table.columns[0], row[0], draw, keys)
-    questions = CELL_QUESTIONS[:7] + PERIOD_QUESTIONS if table.periods else CELL_QUESTIONS
+    questions = PERIOD_QUESTIONS if table.periods else CELL_QUESTIONS
     facts = []
     asked: tuple[str, ...]
     for column, cell in zip(table.columns[1:], row[1:], strict=True):
