@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from conftest import save_random_adapter
 from phi3_industry.cli import main
 from phi3_industry.grounding.prompt import DEFAULT_PROMPT
+from tiny_models import save_random_adapter
 
 TABLE = "Tag,Kind,Discharge pressure\nP-4471,pump,38.2 bar\nP-4472,pump,31.5 bar\n"
 QUESTION = "What is the discharge pressure of P-4471?"

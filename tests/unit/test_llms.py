@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import save_random_adapter
 from llama_index.core import Settings
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole, TextBlock
 from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
@@ -28,6 +27,7 @@ from phi3_industry.errors import (
     PromptTooLongError,
     RequestTimeoutError,
 )
+from tiny_models import save_random_adapter
 
 MESSAGES = [ChatMessage(role="user", content="What is the discharge pressure of P-4471?")]
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import save_random_adapter, save_tiny_phi3
 
 from phi3_industry.engines.base import GenerationRequest, SamplingParams, TokenEvent
 from phi3_industry.engines.local import LocalEngine
@@ -17,6 +16,7 @@ from phi3_industry.errors import (
     RequestTimeoutError,
 )
 from phi3_industry.models.loading import load_base_model
+from tiny_models import save_random_adapter, save_tiny_phi3
 
 PROMPTS = [
     [{"role": "user", "content": text}]
@@ -292,7 +292,7 @@ def test_a_failure_in_computing_reaches_the_caller_and_the_next_request_works(
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr(engine.loaded.model, "forward", fail)
-    with pytest.raises(EngineError, match="Computing 1 x .* tokens failed: out of memory"):
+    with pytest.raises(EngineError, match=r"Computing 1 x .* tokens failed: out of memory"):
         tokens(engine)
     monkeypatch.setattr(engine.loaded.model, "forward", forward)
     assert tokens(engine) == before

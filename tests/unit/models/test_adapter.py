@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import save_random_adapter, save_tiny_phi3
 from safetensors.torch import load_file, save_file
 
 from phi3_industry.errors import (
@@ -25,6 +24,7 @@ from phi3_industry.models.adapter import (
     write_manifest,
 )
 from phi3_industry.models.loading import LoadedModel, load_base_model
+from tiny_models import save_random_adapter, save_tiny_phi3
 
 ALL_LINEAR = ["down_proj", "gate_up_proj", "o_proj", "qkv_proj"]
 
@@ -73,14 +73,14 @@ def test_a_manifest_is_read_as_it_was_written(base: LoadedModel, adapter: Path) 
 
 
 def test_a_manifest_needs_the_files_it_speaks_of(base: LoadedModel, tmp_path: Path) -> None:
-    with pytest.raises(AdapterError, match="holds no adapter_config.json"):
+    with pytest.raises(AdapterError, match=r"holds no adapter_config.json"):
         write_manifest(
             tmp_path, base, prompt_fingerprint="", method="lora", data_fingerprint="", metrics={}
         )
 
 
 def test_a_missing_folder_is_no_adapter(tmp_path: Path) -> None:
-    with pytest.raises(AdapterNotFoundError, match="There is no adapter '.*nowhere'"):
+    with pytest.raises(AdapterNotFoundError, match=r"There is no adapter '.*nowhere'"):
         read_manifest(tmp_path / "nowhere")
 
 

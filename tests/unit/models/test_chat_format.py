@@ -164,7 +164,7 @@ def test_a_dropped_system_text_without_a_user_message_is_refused(tokenizer: Any)
 
 def test_a_role_that_the_template_drops_is_refused(tokenizer: Any) -> None:
     tokenizer.chat_template = (TEMPLATES / "phi3.jinja").read_text()
-    with pytest.raises(ConfigurationError, match="drops the content .* role 'tool'"):
+    with pytest.raises(ConfigurationError, match=r"drops the content .* role 'tool'"):
         ChatFormat(tokenizer).encode_messages([{"role": "tool", "content": "42"}])
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import save_tiny_phi3
 
 from phi3_industry.errors import ConfigurationError, ModelLoadError
 from phi3_industry.models.loading import load_base_model, load_checkpoint
+from tiny_models import save_tiny_phi3
 
 
 def test_the_embedded_model_is_a_genuine_phi3() -> None:
