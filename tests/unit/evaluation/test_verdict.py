@@ -137,14 +137,14 @@ def test_the_best_is_recommended_if_it_is_clearly_better(compared) -> None:
 
 
 def test_a_cheaper_one_is_recommended_if_it_is_not_worse(compared, replies) -> None:
-    verdict = compared(400, script={"rag": replies["house"]}).recommendation
+    verdict = compared(250, script={"rag": replies["house"]}).recommendation
     assert (verdict.verdict, verdict.strategy) == ("use", "rag")
 
-    # three of a thousand are lost, which is within two points
+    # one of five hundred is lost, which is within two points
     def nearly(question: Question) -> str:
-        return "[1] x" if question.id in {"q1", "q2", "q3"} else f"[1] {question.reference}"
+        return "[1] x" if question.id == "q1" else f"[1] {question.reference}"
 
-    verdict = compared(1000, script={"rag": nearly}).recommendation
+    verdict = compared(500, script={"rag": nearly}).recommendation
     assert (verdict.verdict, verdict.strategy) == ("use", "rag")
     assert "not worse than the best, RAG + fine-tuned with 100 %, by more than 2 points" in str(
         verdict
