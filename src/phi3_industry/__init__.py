@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from phi3_industry.embeddings import load_embedding
+    from phi3_industry.embeddings.loading import load_embedding
     from phi3_industry.evaluation.compare import compare_strategies
     from phi3_industry.finetuning.dataset import TrainingSetBuilder
     from phi3_industry.finetuning.trainer import LoraFinetuneEngine
@@ -47,7 +47,7 @@ _MODULES = {
     "Strategy": "phi3_industry.query_engine.strategy",
     "TrainingSetBuilder": "phi3_industry.finetuning.dataset",
     "compare_strategies": "phi3_industry.evaluation.compare",
-    "load_embedding": "phi3_industry.embeddings",
+    "load_embedding": "phi3_industry.embeddings.loading",
 }
 
 
