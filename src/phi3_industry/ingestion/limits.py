@@ -41,6 +41,9 @@ class ReadLimits:
 
 DEFAULT_LIMITS = ReadLimits()
 
+_ENCRYPTED = 0x1
+"""The bit of a part's flags that says so (APPNOTE.TXT of the ZIP format, 4.4.4)."""
+
 
 def check_archive(data: bytes, *, source: str, limits: ReadLimits) -> None:
     """Refuse an Office file that would unpack to something absurd or that declares entities.
@@ -64,6 +67,8 @@ def check_archive(data: bytes, *, source: str, limits: ReadLimits) -> None:
                     "Split the file, or raise the limits.",
                 )
             for part in parts:
+                if part.flag_bits & _ENCRYPTED:
+                    raise IngestionError(source, "It is encrypted. Save it without a password.")
                 if part.filename.lower().endswith((".xml", ".rels")):
                     content = archive.read(part).replace(b"\x00", b"")
                     if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
@@ -73,13 +78,11 @@ def check_archive(data: bytes, *, source: str, limits: ReadLimits) -> None:
                             "Do not trust it; save it anew with an Office program.",
                             place=part.filename,
                         )
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, OSError) as error:
+    except IngestionError:
+        raise
+    except Exception as error:  # zipfile raises whatever a damaged archive leads it to
         raise IngestionError(
             source,
             f"It is damaged or no Office file ({error}). Open and save it anew with an Office "
             "program.",
         ) from error
-    except RuntimeError as error:  # zipfile's way to say that a part is encrypted
-        if isinstance(error, IngestionError):
-            raise
-        raise IngestionError(source, "It is encrypted. Save it without a password.") from error
