@@ -9,8 +9,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core import VectorStoreIndex
+from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.schema import Document
+from llama_index.core.vector_stores.types import MetadataFilters
 
 from phi3_industry.errors import IngestionError
 from phi3_industry.ingestion.candidates import Candidate, from_document, from_file, known_origin
@@ -227,7 +229,8 @@ class KnowledgeBase:
         strategy: str = "auto",
         similarity_top_k: int = 3,
         streaming: bool = False,
-        retriever: Any = None,
+        filters: MetadataFilters | None = None,
+        retriever: BaseRetriever | None = None,
         **settings: Any,
     ) -> HybridQueryEngine:
         """Make a query engine that answers with sources.
@@ -238,13 +241,16 @@ class KnowledgeBase:
             strategy: ``base``, ``rag``, ``fine_tuned``, ``rag_fine_tuned``, or ``auto``.
             similarity_top_k: Passages to show to the LLM.
             streaming: Whether responses stream.
-            retriever: A retriever to use in place of `as_retriever`'s.
+            filters: The only nodes to look at, by metadata such as ``cell:Kind``.
+            retriever: A retriever to use in place of `as_retriever`'s, which ``filters`` and
+                ``similarity_top_k`` are for.
             **settings: What else `HybridQueryEngine` takes, such as ``prompt``.
         """
         from phi3_industry.query_engine.hybrid import HybridQueryEngine
 
+        chosen = retriever or self.as_retriever(similarity_top_k=similarity_top_k, filters=filters)
         return HybridQueryEngine(
-            retriever=retriever or self.as_retriever(similarity_top_k=similarity_top_k),
+            retriever=chosen,
             llm=llm,
             adapter=adapter,
             strategy=strategy,

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from llama_index.core import VectorStoreIndex
 from llama_index.core.embeddings import MockEmbedding
+from llama_index.core.llms import MockLLM
 from llama_index.core.schema import Document
+from llama_index.core.vector_stores import MetadataFilter, MetadataFilters
 
 from phi3_industry.errors import (
     IngestionError,
@@ -331,6 +333,17 @@ def test_retriever_finds_a_row_by_its_key(kb: KnowledgeBase, folder: Path) -> No
     kb.add(folder)
     best = kb.as_retriever(similarity_top_k=1, weights=(0.0, 1.0)).retrieve("What load has P-2?")
     assert best[0].node.metadata["source_id"] == "tables/t.csv#P-2"
+
+
+def test_query_engine_looks_only_at_what_the_filters_let_through(
+    kb: KnowledgeBase, folder: Path
+) -> None:
+    kb.add(folder)
+    filters = MetadataFilters(filters=[MetadataFilter(key="cell:Load", value="3 t")])
+    engine = kb.as_query_engine(MockLLM(), strategy="rag", filters=filters)
+    sources = engine.query("What load has P-1?").source_nodes
+    assert [source.node.metadata["source_id"] for source in sources] == ["tables/t.csv#P-2"]
+    assert len(kb.as_query_engine(MockLLM(), strategy="rag").query("load").source_nodes) == 3
 
 
 def test_progress_bar_is_shown_only_when_asked(
