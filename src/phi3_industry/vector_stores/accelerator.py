@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from phi3_industry.vector_stores.schema import write_meta
+from phi3_industry.vector_stores.schema import DamagedContentError, write_meta
 from phi3_industry.vector_stores.vector_index import VectorIndex, index_path, remove_other_files
 
 __all__ = ["Accelerator"]
+
+_logger = logging.getLogger(__name__)
 
 # Changed rows after which the file is worth writing without waiting for the store to be closed.
 _MANY_CHANGES = 50_000
@@ -45,10 +48,21 @@ class Accelerator:
         index = self.index
         if index is None or not _can_follow(index, meta):
             index = VectorIndex.read(self.folder, meta)
-        if index is None or not _can_follow(index, meta):
-            index = VectorIndex(int(meta["dimensions"]))
         self.index = None  # were it to fail half-way, the next query starts from the file
-        if index.generation != meta["generation"]:
+        if index is not None and _can_follow(index, meta):
+            try:
+                index.catch_up(connection, meta)
+            except DamagedContentError as error:
+                _logger.warning(
+                    "The index of '%s' cannot follow its database (%s). It is rebuilt.",
+                    self.folder,
+                    error,
+                )
+                index = None
+        else:
+            index = None
+        if index is None:
+            index = VectorIndex(int(meta["dimensions"]))
             index.catch_up(connection, meta)
         self.index = index
         return index
@@ -88,5 +102,4 @@ class Accelerator:
 def _can_follow(index: VectorIndex, meta: Mapping[str, Any]) -> bool:
     if index.dimensions != meta["dimensions"] or index.generation > meta["generation"]:
         return False
-    fresh = index.last_row == 0  # an index that has taken in nothing has nothing to take out
-    return bool(fresh or index.generation >= meta["deletions_since"])
+    return bool(index.generation >= meta["deletions_since"])

@@ -19,7 +19,9 @@ from phi3_industry.vector_stores.schema import (
     SCHEMA_VERSION,
     DamagedContentError,
     create_database,
+    lexical_checksum,
     read_meta,
+    write_meta,
 )
 
 __all__ = ["Database"]
@@ -98,6 +100,24 @@ class Database:
                 _roll_back(connection)
                 raise
 
+    def seal(self) -> None:
+        """Keep a checksum of the lexical index, so that the next opening can check it too.
+
+        Rows carry their checksums from the start; what FTS5 makes of them changes as a whole
+        with each transaction, so that its checksum is taken once, before closing. Only a store
+        that is small enough to be read through when it is opened is sealed.
+        """
+        if not self.lock.held or not self.path.exists():
+            return
+        if self.path.stat().st_size > _CHECK_ON_OPEN_BYTES:
+            return
+        with self.transaction() as connection:
+            meta = read_meta(connection)
+            generation, seal = meta["generation"], meta["lexical_seal"]
+            if seal is None or seal["generation"] != generation:
+                seal = {"generation": generation, "checksum": lexical_checksum(connection)}
+                write_meta(connection, lexical_seal=seal)
+
     def close(self) -> None:
         """Close the connection, fold the log into the database, and give the lock back."""
         connection, self._connection = self._connection, None
@@ -118,8 +138,12 @@ class Database:
         Raises:
             StoreCorruptError: Something is damaged.
         """
-        with self.snapshot() as connection:
-            return 0 if connection is None else _check(connection)
+        if self.lock.held:
+            with self.transaction() as connection:
+                # a statement that writes nothing, and which SQLite lets only a writer make
+                connection.execute("INSERT INTO passages (passages) VALUES ('integrity-check')")
+        with self.snapshot() as reader:
+            return 0 if reader is None else _check(reader)
 
     def _open(self) -> sqlite3.Connection | None:
         if self._process_id != os.getpid():
@@ -172,6 +196,7 @@ class Database:
             connection.execute("PRAGMA synchronous = FULL")
             connection.create_function(LOWER_FUNCTION, 1, str.lower, deterministic=True)
             self._check_kind(connection)
+            self._check_size(connection)
             if self.path.stat().st_size <= _CHECK_ON_OPEN_BYTES:
                 connection.execute("BEGIN")
                 _check(connection)
@@ -202,6 +227,14 @@ class Database:
                 f"phi3-industry reads format {SCHEMA_VERSION}. Use the version that wrote it, or "
                 "add the documents to a new store."
             )
+
+    def _check_size(self, connection: sqlite3.Connection) -> None:
+        log = self.path.with_name(self.path.name + "-wal")
+        if log.exists() and log.stat().st_size:
+            return  # what is cut off may stand in the log
+        (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
+        if self.path.stat().st_size % page_bytes:
+            raise StoreCorruptError(self.path, problem="its end is cut off", advice=_RESTORE)
 
     @contextmanager
     def _plain_errors(self) -> Iterator[None]:
@@ -248,7 +281,14 @@ def _check(connection: sqlite3.Connection) -> int:
     for (line,) in connection.execute("PRAGMA quick_check(1)"):
         if line != "ok":
             raise DamagedContentError(str(line))
-    read_meta(connection)
+    meta = read_meta(connection)
+    seal = meta["lexical_seal"]
+    if (
+        seal is not None
+        and seal["generation"] == meta["generation"]
+        and seal["checksum"] != lexical_checksum(connection)
+    ):
+        raise DamagedContentError("the lexical index does not match its checksum")
     return check_all_rows(connection)
 
 

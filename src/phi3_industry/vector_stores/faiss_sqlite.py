@@ -176,7 +176,8 @@ class FaissSQLiteVectorStore(BasePydanticVectorStore):
         """Add nodes, replacing those with the same ids, in one transaction.
 
         Args:
-            nodes: Nodes with embeddings. Of several with one id the last is kept.
+            nodes: Nodes with embeddings. Of several with one id the last is kept. NaN and infinity
+                in metadata become ``None``.
             **kwargs: Taken for LlamaIndex's sake; there are no further settings.
 
         Returns:
@@ -526,6 +527,8 @@ class FaissSQLiteVectorStore(BasePydanticVectorStore):
         try:
             if self._accelerator.is_worth_writing(count=self.count, closing=closing):
                 self._write_accelerator()
+            if closing:
+                self._database.seal()
         except StoreError as error:
             _logger.warning("The index of '%s' was not written: %s", self.path, error)
 

@@ -3,8 +3,9 @@
 The meaning is that of LlamaIndex's own in-memory filters (``build_metadata_filter_fn``): a key
 that is missing or null satisfies only ``!=``, ``nin`` and ``is_empty``, and ``not`` means that none
 of the filters match. Two things differ on purpose: nested filters work, and a value that cannot be
-compared with the filter's (a text with a number) does not match instead of raising, since one odd
-row must not break every query. Keys and values reach SQLite as parameters only.
+compared with the filter's (a text with a number) is neither equal to it, greater, less nor in it,
+instead of raising, since one odd row must not break every query. Keys and values reach SQLite as
+parameters only.
 """
 
 from __future__ import annotations

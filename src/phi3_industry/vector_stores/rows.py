@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -63,6 +62,7 @@ def to_row(node: BaseNode, *, dimensions: int | None) -> NodeRow:
         raise ValueError(f"{where} has no embedding. Embed it before adding it to a store.")
     vector = normalised(node.embedding, dimensions=dimensions, what=f"{where}: its embedding")
     try:
+        # NaN and infinity, which JSON has not, become None here
         fields = node.model_dump(mode="json", exclude={"embedding"})
         fields["embedding"] = None
         content = _to_json(fields)
@@ -116,22 +116,11 @@ def normalised(vector: Sequence[float], *, dimensions: int | None, what: str) ->
 
 def _filterable(metadata: Mapping[str, Any], ref_doc_id: str | None) -> dict[str, Any]:
     ids = {} if ref_doc_id is None else dict.fromkeys(_ID_KEYS, ref_doc_id)
-    return {**ids, **{key: _without_nan(value) for key, value in metadata.items()}}
-
-
-def _without_nan(value: Any) -> Any:
-    # JSON has no NaN, and one would break every filter; to a filter it is a missing value
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, list):
-        return [_without_nan(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    return value
+    return {**ids, **metadata}
 
 
 def _to_json(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     try:
         text.encode()
     except UnicodeEncodeError:  # half of a surrogate pair: it can be kept only as an escape

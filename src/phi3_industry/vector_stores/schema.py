@@ -19,6 +19,7 @@ __all__ = [
     "DamagedContentError",
     "checksum",
     "create_database",
+    "lexical_checksum",
     "read_meta",
     "sync_folder",
     "write_meta",
@@ -87,6 +88,16 @@ def checksum(*fields: object) -> int:
     return value
 
 
+def lexical_checksum(connection: sqlite3.Connection) -> int:
+    """Return the checksum of all that FTS5 keeps, which has none of its own."""
+    value = 0
+    for table in ("data", "idx", "content", "docsize", "config"):
+        # the names are ours; the order is that of each table's key
+        for row in connection.execute(f"SELECT * FROM passages_{table} ORDER BY 1, 2"):  # noqa: S608
+            value = checksum(value, *row)
+    return value
+
+
 def read_meta(connection: sqlite3.Connection) -> dict[str, Any]:
     """Read the store's properties.
 
@@ -120,6 +131,7 @@ _NEW_META: dict[str, Any] = {
     "identity": None,  # what made the vectors; given by the first writer
     "accelerator": None,  # generation, last_row, count, sha256 of the FAISS file
     "deletions_since": 0,  # the generation from which on `deletions` is complete
+    "lexical_seal": None,  # generation and checksum of the FTS5 tables when last closed
 }
 
 

@@ -80,12 +80,14 @@ class VectorIndex:
 
         Args:
             connection: A connection inside that snapshot.
-            meta: The store's properties in it; ``deletions_since`` is not above the index's
-                generation.
+            meta: The store's properties in it. For an index that is not empty,
+                ``deletions_since`` is not above the index's generation.
 
         Raises:
             DamagedContentError: A vector is damaged, or some are missing.
         """
+        if self.generation == meta["generation"]:
+            return
         gone = connection.execute(
             "SELECT row FROM deletions WHERE generation > ? AND row <= ?",
             (self.generation, self.last_row),

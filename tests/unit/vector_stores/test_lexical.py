@@ -1,0 +1,94 @@
+"""Text is cut so that words, codes and scripts without spaces are found."""
+
+from __future__ import annotations
+
+import pytest
+from llama_index.core.vector_stores.types import VectorStoreQuery
+
+from phi3_industry.vector_stores.lexical import (
+    MAX_QUERY_TERMS,
+    index_text,
+    match_expression,
+    query_terms,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "terms"),
+    [
+        ("Pump P-4471 stops.", "pump p4471 p 4471 stops"),
+        ("P4471", "p4471 p 4471"),
+        ("38.2 bar, 10 A", "38.2 38 2 bar 10 a"),
+        ("2024-05-01", "2024-05-01 2024 05 01"),
+        ("12_34", "12-34 12 34"),
+        ("M8x1.25", "m8x125 m 8 x 1 25"),
+        ("e.g. end.", "eg e g end"),
+        ("Ｐ－１０ ﬁtting STRASSE straße", "p10 p 10 fitting strasse strasse"),
+        ("圧力", "圧 力 圧力"),
+        ("油圧ポンプA", "油 圧 ポ ン プ 油圧 圧ポ ポン ンプ a"),
+        ("ความดัน", "ค ว า ม ด น คว วา าม มด ดั ัน"),
+        ("유압", "유 압 유압"),
+        ("पंप का दबाव", "पंप का दबाव"),
+        ("насос čerpadlo", "насос čerpadlo"),
+        ("it's l'eau", "it s l eau"),
+        ("a\x00b \ud800 ‮c", "a b c"),
+        ("", ""),
+        ("-- !? ()", ""),
+    ],
+)
+def test_index_terms(text, terms):
+    assert index_text(text) == terms
+
+
+def test_a_query_asks_for_pairs_where_a_text_has_single_characters_too():
+    assert query_terms("圧力計") == ["圧力", "力計"]
+    assert query_terms("圧") == ["圧"]
+
+
+def test_query_terms_have_no_repeats_and_an_end():
+    assert query_terms("pump Pump PUMP") == ["pump"]
+    assert len(query_terms(" ".join(f"w{i}" for i in range(5000)))) == MAX_QUERY_TERMS
+    assert len(query_terms("x" * 1_000_000)) == 1
+
+
+def test_match_expression_quotes_every_term():
+    assert match_expression(["a", 'b"c', "OR"]) == '"a" OR "b""c" OR "OR"'
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("P-4471", "code"),
+        ("p4471", "code"),
+        ("4471", "code"),
+        ("38.2", "number"),
+        ("10 A", "single"),
+        ("10A", "single"),
+        ("油圧の圧力は?", "japanese"),
+        ("油", "japanese"),
+        ("压力是多少", "chinese"),
+        ("ความดัน", "thai"),
+        ("압력", "korean"),
+        ("давление", "russian"),
+        ("TLAK ČERPADLA", "czech"),
+        ("ＴＬＡＫ", "czech"),
+    ],
+)
+def test_texts_of_many_languages_are_found(store, node, query, expected):
+    texts = {
+        "code": "Pump P-4471 is in the basement",
+        "other code": "Pump P-4472 is in the attic",
+        "number": "discharge 38.2 bar",
+        "other number": "discharge 382 bar",
+        "single": "fuse 10 A",
+        "other single": "fuse 16 B",
+        "japanese": "油圧ポンプの圧力を確認する",
+        "chinese": "泵的额定压力为十巴",
+        "thai": "ตรวจสอบความดันของปั๊ม",
+        "korean": "펌프의 압력을 확인",
+        "russian": "Рабочее давление насоса",
+        "czech": "Tlak čerpadla je 10 bar",
+    }
+    store.add([node(name, [1, i], text=text) for i, (name, text) in enumerate(texts.items())])
+    result = store.query(VectorStoreQuery(query_str=query, similarity_top_k=3, mode="text_search"))
+    assert result.ids[0] == expected
