@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,11 +92,16 @@ class Accelerator:
         remove_other_files(self.folder, keep=keep)
         self.unsaved = 0
 
-    def is_worth_writing(self, *, count: int, closing: bool) -> bool:
-        """Whether enough has changed since the file was written, for a store of ``count`` nodes."""
+    def is_worth_writing(self, count: Callable[[], int], *, closing: bool) -> bool:
+        """Whether enough has changed since the file was written.
+
+        Args:
+            count: Returns the number of nodes; called only if it matters.
+            closing: Whether this is the last occasion for now.
+        """
         if closing:
-            return self.unsaved * 20 >= max(count, 1)
-        return self.unsaved >= max(_MANY_CHANGES, count // 2)
+            return self.unsaved > 0 and self.unsaved * 20 >= count()
+        return self.unsaved >= _MANY_CHANGES and self.unsaved >= count() // 2
 
 
 def _can_follow(index: VectorIndex, meta: Mapping[str, Any]) -> bool:

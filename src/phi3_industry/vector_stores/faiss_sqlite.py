@@ -525,7 +525,7 @@ class FaissSQLiteVectorStore(BasePydanticVectorStore):
         if not self._database.lock.held:
             return
         try:
-            if self._accelerator.is_worth_writing(count=self.count, closing=closing):
+            if self._accelerator.is_worth_writing(lambda: self.count, closing=closing):
                 self._write_accelerator()
             if closing:
                 self._database.seal()
