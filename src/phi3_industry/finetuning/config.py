@@ -25,6 +25,8 @@ class Recipe:
         batch_size: Rows in one forward pass.
         gradient_accumulation_steps: Forward passes in one optimiser step.
         gradient_checkpointing: Whether activations are computed twice to save memory.
+        lora_rank: Rank of the adapter's matrices.
+        lora_alpha: The adapter's output is scaled by ``lora_alpha / lora_rank``.
     """
 
     learning_rate: float
@@ -32,6 +34,8 @@ class Recipe:
     batch_size: int
     gradient_accumulation_steps: int
     gradient_checkpointing: bool
+    lora_rank: int
+    lora_alpha: float
 
 
 _SMALL_MODEL_PARAMETERS = 100_000_000
@@ -39,10 +43,12 @@ _SMALL_MODEL_PARAMETERS = 100_000_000
 # Chosen with benchmarks/finetune_recipe.py on the embedded checkpoint; its table is in that file.
 _SMALL_MODEL = Recipe(
     learning_rate=3e-3,
-    num_epochs=4.0,
-    batch_size=8,
+    num_epochs=2.0,
+    batch_size=4,
     gradient_accumulation_steps=1,
     gradient_checkpointing=False,
+    lora_rank=32,
+    lora_alpha=64,
 )
 
 # Source: the usual LoRA settings for models of 3 to 14 thousand million parameters (QLoRA,
@@ -53,6 +59,8 @@ _PHI3 = Recipe(
     batch_size=2,
     gradient_accumulation_steps=8,
     gradient_checkpointing=True,
+    lora_rank=16,
+    lora_alpha=32,
 )
 
 
@@ -75,8 +83,10 @@ class FinetuneConfig:
 
     Attributes:
         method: ``"lora"`` or ``"qlora"``.
-        lora_rank: Rank of the adapter's matrices, at least 1.
-        lora_alpha: The adapter's output is scaled by ``lora_alpha / lora_rank``.
+        lora_rank: Rank of the adapter's matrices, at least 1; ``None`` takes
+            :func:`recipe_for`'s.
+        lora_alpha: The adapter's output is scaled by ``lora_alpha / lora_rank``; ``None`` is
+            twice the rank.
         lora_dropout: Share of the adapter's inputs set to zero while training, in [0, 1).
         target_modules: Names of the linear layers that get an adapter; ``None`` is every linear
             layer but the language model's head.
@@ -102,8 +112,8 @@ class FinetuneConfig:
     """
 
     method: Method = "lora"
-    lora_rank: int = 16
-    lora_alpha: float = 32
+    lora_rank: int | None = None
+    lora_alpha: float | None = None
     lora_dropout: float = 0.0
     target_modules: Sequence[str] | None = None
     learning_rate: float | None = None
@@ -153,22 +163,23 @@ class FinetuneConfig:
         if self.target_modules is not None and not self.target_modules:
             raise ValueError("target_modules is empty; name a layer, or pass None for all of them.")
 
-    def resolved(self, num_parameters: int) -> FinetuneConfig:
-        """Fill in what is left to the model's size.
+    def recipe(self, num_parameters: int) -> Recipe:
+        """Give what was set, and for what was left open what fits the model's size.
 
         Args:
             num_parameters: Parameters of the base model.
 
         Returns:
-            The same settings, with none of :class:`Recipe`'s left ``None``.
+            The recipe to train by.
         """
-        recipe = recipe_for(num_parameters)
-        missing: dict[str, Any] = {
-            field.name: getattr(recipe, field.name)
-            for field in fields(recipe)
-            if getattr(self, field.name) is None
+        given: dict[str, Any] = {
+            item.name: getattr(self, item.name)
+            for item in fields(Recipe)
+            if getattr(self, item.name) is not None
         }
-        return replace(self, **missing)
+        if "lora_rank" in given:
+            given.setdefault("lora_alpha", 2.0 * given["lora_rank"])
+        return replace(recipe_for(num_parameters), **given)
 
 
 def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:

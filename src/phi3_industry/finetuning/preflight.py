@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from phi3_industry.errors import ConfigurationError, TrainingDataError
-from phi3_industry.finetuning.config import FinetuneConfig
+from phi3_industry.finetuning.config import FinetuneConfig, Recipe
 from phi3_industry.finetuning.examples import TokenizedRow, tokenize_rows
 from phi3_industry.finetuning.folders import check_target
 from phi3_industry.finetuning.training_set import TrainingSet
@@ -34,7 +34,8 @@ class PreflightReport:
     """What a run will train, and on what.
 
     Attributes:
-        config: The settings with nothing left open.
+        config: The settings as they were given.
+        recipe: Those of them that the model's size decides, with nothing left open.
         target_modules: Names of the linear layers that get an adapter.
         module_parameters: For each of them how many layers there are and how many parameters
             their adapters have together.
@@ -46,6 +47,7 @@ class PreflightReport:
     """
 
     config: FinetuneConfig
+    recipe: Recipe
     target_modules: list[str]
     module_parameters: dict[str, tuple[int, int]]
     base_parameters: int
@@ -112,9 +114,9 @@ def preflight(
     """
     path = check_output(output_dir)
     base_parameters = count_parameters(loaded.model)
-    config = config.resolved(base_parameters)
+    recipe = config.recipe(base_parameters)
     targets = resolve_target_modules(loaded.model, config.target_modules)
-    modules = _module_parameters(loaded.model, targets, rank=config.lora_rank)
+    modules = _module_parameters(loaded.model, targets, rank=recipe.lora_rank)
     weights = sum(parameters for _, parameters in modules.values())
     _check_disk(path, needed=weights * _BYTES_PER_WEIGHT * _COPIES + _LOGS_BYTES)
     _check_text_survives(train_set, loaded.chat_format)
@@ -132,6 +134,7 @@ def preflight(
     _check_single_start(train, loaded.tokenizer.bos_token_id)
     return PreflightReport(
         config=config,
+        recipe=recipe,
         target_modules=targets,
         module_parameters=modules,
         base_parameters=base_parameters,

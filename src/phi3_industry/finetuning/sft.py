@@ -70,14 +70,14 @@ def train_adapter(
     Raises:
         EngineError: The loss stopped being a number.
     """
-    config = report.config
+    config, recipe = report.config, report.recipe
     set_seed(config.seed)  # the adapter's first weights are drawn here
     model = get_peft_model(
         loaded.model,
         LoraConfig(
             task_type="CAUSAL_LM",
-            r=config.lora_rank,
-            lora_alpha=config.lora_alpha,
+            r=recipe.lora_rank,
+            lora_alpha=recipe.lora_alpha,
             lora_dropout=config.lora_dropout,
             target_modules=report.target_modules,
             revision=loaded.revision,
@@ -114,7 +114,7 @@ def train_adapter(
         raise EngineError(
             f"Training stopped at step {watcher.failed_at}: the loss is no number any more "
             f"(the last losses were {before or 'none'}). Lower learning_rate, now "
-            f"{config.learning_rate:g}, or max_grad_norm, now {config.max_grad_norm:g}."
+            f"{recipe.learning_rate:g}, or max_grad_norm, now {config.max_grad_norm:g}."
         )
     if report.validation:
         curve.validation[trainer.state.global_step] = trainer.evaluate()["eval_loss"]
@@ -122,7 +122,7 @@ def train_adapter(
 
 
 def _arguments(loaded: LoadedModel, report: PreflightReport, log_dir: Path) -> SFTConfig:
-    config = report.config
+    config, recipe = report.config, report.recipe
     on_cpu = loaded.device == "cpu"
     known = {item.name for item in fields(SFTConfig)}
     # transformers has renamed it; releases before 5.23 know the old name alone
@@ -133,13 +133,13 @@ def _arguments(loaded: LoadedModel, report: PreflightReport, log_dir: Path) -> S
         output_dir=str(log_dir),
         seed=config.seed,
         data_seed=config.seed,
-        learning_rate=config.learning_rate,
-        num_train_epochs=config.num_epochs,
+        learning_rate=recipe.learning_rate,
+        num_train_epochs=recipe.num_epochs,
         max_steps=config.max_steps or -1,
-        per_device_train_batch_size=config.batch_size,
-        per_device_eval_batch_size=config.batch_size,
-        gradient_accumulation_steps=config.gradient_accumulation_steps,
-        **{checkpointing: config.gradient_checkpointing},
+        per_device_train_batch_size=recipe.batch_size,
+        per_device_eval_batch_size=recipe.batch_size,
+        gradient_accumulation_steps=recipe.gradient_accumulation_steps,
+        **{checkpointing: recipe.gradient_checkpointing},
         warmup_steps=config.warmup_ratio,  # below 1 it is a share of all steps
         lr_scheduler_type=config.lr_scheduler,
         weight_decay=config.weight_decay,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -221,21 +222,20 @@ def _save_adapter(trained: TrainedAdapter, folder: Path) -> None:
 
 
 def _settings_line(checked: PreflightReport, loaded: LoadedModel) -> str:
-    config = checked.config
-    rows = config.batch_size or 1, config.gradient_accumulation_steps or 1
-    length = f"{config.max_steps} steps" if config.max_steps else f"{config.num_epochs:g} epochs"
+    config, recipe = checked.config, checked.recipe
+    length = f"{config.max_steps} steps" if config.max_steps else f"{recipe.num_epochs:g} epochs"
     stored = f" stored in {loaded.quantization}" if loaded.quantization else ""
     return (
         f"{config.method} on '{loaded.name}' ({loaded.dtype}{stored}, {loaded.device}): "
         f"{len(checked.train)} rows, {len(checked.validation)} held out, {length}, "
-        f"learning rate {config.learning_rate:g}, {rows[0]} x {rows[1]} rows a step, "
-        f"seed {config.seed}"
+        f"rank {recipe.lora_rank}, learning rate {recipe.learning_rate:g}, {recipe.batch_size} x "
+        f"{recipe.gradient_accumulation_steps} rows a step, seed {config.seed}"
     )
 
 
 def _metrics(trained: TrainedAdapter, checked: PreflightReport) -> dict[str, Any]:
     """Say what training did, as JSON values for the manifest and the log."""
-    config, points = checked.config, trained.curve.points
+    config, recipe, points = checked.config, checked.recipe, trained.curve.points
     validation = list(trained.curve.validation.values())
     return {
         "train_rows": len(checked.train),
@@ -247,12 +247,7 @@ def _metrics(trained: TrainedAdapter, checked: PreflightReport) -> dict[str, Any
         "train_loss_last": points[-1].loss if points else None,
         "validation_loss_before": validation[0] if validation else None,
         "validation_loss_after": validation[-1] if validation else None,
-        "learning_rate": config.learning_rate,
-        "num_epochs": config.num_epochs,
-        "batch_size": config.batch_size,
-        "gradient_accumulation_steps": config.gradient_accumulation_steps,
-        "lora_rank": config.lora_rank,
-        "lora_alpha": config.lora_alpha,
+        **asdict(recipe),
         "seed": config.seed,
     }
 

@@ -56,6 +56,9 @@ class TrainingReport:
     split_by: str = "document"
     notes: Sequence[str] = ()
 
+    def __str__(self) -> str:
+        return self.summary()
+
     def summary(self) -> str:
         """Say it in a few lines."""
         lines = [f"{self.questions} questions; held out by {self.split_by}"]

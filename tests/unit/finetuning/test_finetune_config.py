@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -36,13 +37,18 @@ def test_target_modules_as_one_text_are_refused() -> None:
 
 
 def test_model_size_fills_in_only_what_is_left_open() -> None:
-    config = FinetuneConfig(learning_rate=1e-3).resolved(3_800_000_000)
-    recipe = recipe_for(3_800_000_000)
-    assert config.learning_rate == 1e-3
-    assert config.batch_size == recipe.batch_size
-    assert config.num_epochs == recipe.num_epochs
-    assert config.gradient_accumulation_steps == recipe.gradient_accumulation_steps
-    assert config.gradient_checkpointing is True
+    recipe = FinetuneConfig(learning_rate=1e-3).recipe(3_800_000_000)
+    assert recipe == replace(recipe_for(3_800_000_000), learning_rate=1e-3)
+    assert recipe.gradient_checkpointing is True
+    assert FinetuneConfig(gradient_checkpointing=False).recipe(10**10).gradient_checkpointing is (
+        False
+    )
+
+
+def test_alpha_is_twice_the_rank_unless_it_is_given() -> None:
+    assert FinetuneConfig(lora_rank=8).recipe(1).lora_alpha == 16
+    assert FinetuneConfig(lora_rank=8, lora_alpha=4).recipe(1).lora_alpha == 4
+    assert all(r.lora_alpha == 2 * r.lora_rank for r in map(recipe_for, (1, 10**10)))
 
 
 def test_small_models_learn_faster_than_phi3() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from phi3_industry.errors import ConfigurationError, TargetModuleError, TrainingDataError
-from phi3_industry.finetuning.config import FinetuneConfig
+from phi3_industry.finetuning.config import FinetuneConfig, recipe_for
 from phi3_industry.finetuning.preflight import preflight
 from phi3_industry.finetuning.training_set import TrainingSet
 from phi3_industry.models.loading import LoadedModel, load_base_model
@@ -39,12 +39,11 @@ def test_table_counts_what_peft_trains(
     assert all(count == 2 for count, _ in report.module_parameters.values())
 
 
-def test_settings_left_open_are_filled_in(
+def test_settings_left_open_follow_the_size_of_the_model(
     loaded: LoadedModel, train_set: TrainingSet, tmp_path: Path
 ) -> None:
     report = preflight(loaded, train_set, FinetuneConfig(), output_dir=tmp_path / "out")
-    assert report.config.learning_rate is not None
-    assert report.config.batch_size is not None
+    assert report.recipe == recipe_for(report.base_parameters)
 
 
 def test_target_that_phi3_does_not_have_is_refused(
