@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,13 +10,21 @@ from typing import Any
 
 from phi3_industry.grounding.prompt import DEFAULT_PROMPT
 
-from .conversations import Conversation, Turn, draw_conversation
+from .conversations import Turn, draw_conversation
 from .draw import Draw
 from .encoding import Encoder
 from .stages import STAGES
 from .tables import CELL_QUESTIONS, Table, row_text
 
-__all__ = ["Reader", "Score", "ScoreRow", "format_scores", "held_out_rows", "real_cells_row"]
+__all__ = [
+    "Asked",
+    "Reader",
+    "Score",
+    "ScoreRow",
+    "format_scores",
+    "held_out_rows",
+    "real_cells_row",
+]
 
 
 class Reader:
@@ -39,19 +46,43 @@ class Reader:
         self._max_new_tokens = max_new_tokens
         self.parameters = sum(p.numel() for p in self._model.parameters())
 
-    def answer(self, question: str, passages: Sequence[str]) -> str:
-        """Answer one question, as the first turn of a conversation."""
+    def answers(self, asked: Sequence[Asked], *, batch_size: int = 16) -> list[str]:
+        """Answer questions, each as the first turn of its own conversation."""
+        prompts = [
+            self._encoder.prompt(DEFAULT_PROMPT.grounded(item.turn.question, item.passages))
+            for item in asked
+        ]
+        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+        found: dict[int, str] = {}
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            texts = self._generate([prompts[i] for i in chosen])
+            found.update(zip(chosen, texts, strict=True))
+        return [found[i] for i in range(len(prompts))]
+
+    def _generate(self, prompts: Sequence[list[int]]) -> list[str]:
         torch = self._torch
-        prompt = torch.tensor([self._encoder.prompt(DEFAULT_PROMPT.grounded(question, passages))])
+        length = max(map(len, prompts))
+        pads = [length - len(prompt) for prompt in prompts]
+        ids = torch.tensor(
+            [[self._encoder.pad] * pad + p for pad, p in zip(pads, prompts, strict=True)]
+        )
+        mask = torch.tensor([[0] * pad + [1] * (length - pad) for pad in pads])
         with torch.inference_mode():
             output: Any = self._model.generate(
-                prompt,
-                attention_mask=torch.ones_like(prompt),
-                max_new_tokens=self._max_new_tokens,
-                do_sample=False,
+                ids, attention_mask=mask, max_new_tokens=self._max_new_tokens, do_sample=False
             )
-        text: str = self._tokenizer.decode(output[0, prompt.shape[1] :], skip_special_tokens=True)
-        return text.strip()
+        texts = self._tokenizer.batch_decode(output[:, length:], skip_special_tokens=True)
+        return [text.strip() for text in texts]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question and what is shown with it."""
+
+    shape: str
+    passages: tuple[str, ...]
+    turn: Turn
 
 
 @dataclass
@@ -65,7 +96,6 @@ class Score:
         refused: Of the answerable, answers that abstain.
         unanswerable: Questions that no passage answers.
         abstained: Of these, answers that abstain.
-        seconds: Time of all answers.
     """
 
     answerable: int = 0
@@ -74,11 +104,9 @@ class Score:
     refused: int = 0
     unanswerable: int = 0
     abstained: int = 0
-    seconds: float = 0.0
 
-    def add(self, turn: Turn, answer: str, seconds: float = 0.0) -> None:
+    def add(self, turn: Turn, answer: str) -> None:
         """Count one answer."""
-        self.seconds += seconds
         abstains = answer.startswith("[0]")
         if turn.marker == 0:
             self.unanswerable += 1
@@ -105,9 +133,6 @@ class Score:
             "over_refusal": share(self.refused, self.answerable),
             "unanswerable": self.unanswerable,
             "abstained": share(self.abstained, self.unanswerable),
-            "milliseconds_per_answer": round(
-                1000 * self.seconds / max(1, self.answerable + self.unanswerable)
-            ),
         }
 
 
@@ -151,35 +176,33 @@ def held_out_rows(
             **changes,  # type: ignore[arg-type]  # the shares above
         )
         draw = Draw(seed, "eval")
-        score = Score()
-        while score.answerable < answerable:
+        asked: list[Asked] = []
+        while sum(item.turn.marker > 0 for item in asked) < answerable:
             conversation = draw_conversation(draw, difficulty)
-            for turn in conversation.turns:
-                _ask(reader, conversation, turn, score, failures)
-        yield ScoreRow(name, score.shares())
+            shown = conversation.shape, conversation.passages
+            asked += [Asked(*shown, turn) for turn in conversation.turns]
+        yield _row(name, reader, asked, failures)
 
 
-def _ask(
-    reader: Reader,
-    conversation: Conversation,
-    turn: Turn,
-    score: Score,
-    failures: list[dict[str, Any]] | None,
-) -> None:
-    began = time.perf_counter()
-    answer = reader.answer(turn.question, conversation.passages)
-    score.add(turn, answer, time.perf_counter() - began)
-    if failures is not None and answer != turn.answer:
-        failures.append(
-            {
-                "shape": conversation.shape,
-                "kind": turn.kind,
-                "passages": conversation.passages,
-                "question": turn.question,
-                "wanted": turn.answer,
-                "answer": answer,
-            }
-        )
+def _row(
+    name: str, reader: Reader, asked: Sequence[Asked], failures: list[dict[str, Any]] | None
+) -> ScoreRow:
+    score = Score()
+    for item, answer in zip(asked, reader.answers(asked), strict=True):
+        score.add(item.turn, answer)
+        if failures is not None and answer != item.turn.answer:
+            failures.append(
+                {
+                    "row": name,
+                    "shape": item.shape,
+                    "kind": item.turn.kind,
+                    "passages": item.passages,
+                    "question": item.turn.question,
+                    "wanted": item.turn.answer,
+                    "answer": answer,
+                }
+            )
+    return ScoreRow(name, score.shares())
 
 
 def real_cells_row(
@@ -203,22 +226,20 @@ def real_cells_row(
     """
     tables = [table for path in sorted(folder.glob("*.csv")) if (table := _read_csv(path))]
     draw = Draw(seed, "train")
-    score = Score()
-    while score.answerable < questions:
+    asked: list[Asked] = []
+    while len(asked) < questions:
         table = draw.choice(tables)
         rows = draw.sample(table.rows, min(passages, len(table.rows)))
         place, column = draw.randrange(len(rows)), draw.randrange(1, len(table.columns))
         value = rows[place][column]
         if not value:
             continue
-        template = draw.choice(CELL_QUESTIONS[:4])
-        name = table.columns[column]
-        question = template.format(a=name, A=name, e=rows[place][0], E=rows[place][0])
+        name, key = table.columns[column], rows[place][0]
+        question = draw.choice(CELL_QUESTIONS[:4]).format(a=name, A=name, e=key, E=key)
         contents = tuple(f"{table.header}\n{row_text(table.columns, row)}" for row in rows)
         turn = Turn(question, f"[{place + 1}] {value}", place + 1, value, "cell")
-        conversation = Conversation("real table row", contents, (turn,), [])
-        _ask(reader, conversation, turn, score, failures)
-    return ScoreRow(f"{folder.parent.name} cells, up to {passages} rows", score.shares())
+        asked.append(Asked("real table row", contents, turn))
+    return _row(f"{folder.parent.name} cells, up to {passages} rows", reader, asked, failures)
 
 
 def _read_csv(path: Path, *, max_value_chars: int = 80) -> Table | None:
@@ -247,7 +268,6 @@ _COLUMNS = (
     ("over_refusal", "over-refusal %"),
     ("unanswerable", "n unanswerable"),
     ("abstained", "abstained %"),
-    ("milliseconds_per_answer", "ms per answer"),
 )
 
 

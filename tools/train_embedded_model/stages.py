@@ -33,11 +33,11 @@ STAGES = (
             filler=0.2,
             unanswerable=0.3,
         ),
-        promote_at=0.7,
+        promote_at=0.65,
     ),
     Stage(
         difficulty=Difficulty(passages=(1, 5), questions=7, max_facts=3, max_columns=5),
-        promote_at=0.72,
+        promote_at=0.62,
     ),
     Stage(
         difficulty=Difficulty(
