@@ -150,13 +150,13 @@ def test_a_full_disk_while_indexing_leaves_the_index_as_it_was(
 ) -> None:
     """A file size limit stands in for a full disk: both make a write fail half way."""
     before = answer(capsys)
-    rows = "".join(f"X-{n},pump,{n} bar,{'filler ' * 40}\n" for n in range(600))
+    rows = "".join(f"X-{n},pump,{n} bar,{'filler ' * 40}\n" for n in range(60))
     (folder / "docs" / "big.csv").write_text("Tag,Kind,Pressure,Remark\n" + rows)
     size = (folder / "kb" / "store.sqlite").stat().st_size
     program = (
         "import resource, signal, sys\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({size + 200_000}, {size + 200_000}))\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({size + 20_000}, {size + 20_000}))\n"
         "from phi3_industry.cli import main\n"
         "sys.exit(main(['index', 'docs']))\n"
     )

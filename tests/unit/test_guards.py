@@ -59,7 +59,7 @@ def imported_rooms(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names = [node.module]
             if node.module == "phi3_industry":
-                names = [f"phi3_industry.{alias.name}" for alias in node.names]
+                names = [f"phi3_industry.{a.name}" for a in node.names if a.name != "__version__"]
         rooms |= {name.split(".")[1] for name in names if name.startswith("phi3_industry.")}
     return rooms
 

@@ -227,8 +227,10 @@ def _is_unspaced(character: str) -> bool:
 
 
 def _count_words(text: str) -> int:
-    """Count letters and digits."""
-    return sum(character.isalnum() for character in text)
+    """Count what carries meaning: letters, digits, and pictures such as a tick."""
+    return sum(
+        character.isalnum() or unicodedata.category(character) == "So" for character in text
+    )
 
 
 def _count_digits(text: str) -> int:

@@ -10,6 +10,7 @@ PASSAGES = [
     "Pumps\nTag: P-4471; Discharge pressure: 38.2 bar; Flow rate: 120 m3/h",
     "Pumps\nThe rated pressure of pump P-2 is\n138.2 bars. 圧力は３８ｂａｒです。",
     "Straße 7 — Größe: M12; Price: 1,000 EUR",
+    "Encrypted: ✔; Shared: ✘",
 ]
 
 
@@ -56,6 +57,7 @@ def test_the_abstention_sentence_can_be_of_any_language() -> None:
         ("[3] STRASSE 7", "Straße 7"),
         ("[3] 1,000 EUR", "1,000 EUR"),
         ("[2] The pressure of pump P-2", "pressure of pump P-2"),
+        ("[4] ✔", "✔"),
     ],
 )
 def test_what_stands_in_the_passage_is_verified_in_its_own_spelling(
