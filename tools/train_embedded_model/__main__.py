@@ -17,6 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     _add_train(commands)
     _add_score(commands)
+    _add_card(commands)
     _add_show(commands)
     options = parser.parse_args(arguments)
     code: int = options.run(options)
@@ -117,6 +118,30 @@ def _score(options: argparse.Namespace) -> int:
     if options.failures:
         lines = (json.dumps(failure, ensure_ascii=False) for failure in failures)
         options.failures.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return 0
+
+
+def _add_card(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    card = commands.add_parser("card", help="write the card from a run's log and the scores")
+    card.add_argument("--checkpoint", type=Path, default=DEFAULT_CHECKPOINT)
+    card.add_argument("--log", type=Path, required=True, help="log.jsonl of the run")
+    card.add_argument("--scores", type=Path, required=True, help="file of score --json")
+    card.add_argument("--seed", type=int, required=True, help="seed of the run")
+    card.add_argument("--data-note", default="No real text is among them.")
+    card.set_defaults(run=_card)
+
+
+def _card(options: argparse.Namespace) -> int:
+    from .card import write_card
+
+    write_card(
+        options.checkpoint,
+        log=options.log,
+        scores=options.scores,
+        seed=options.seed,
+        data=options.data_note,
+        target=options.checkpoint / "README.md",
+    )
     return 0
 
 

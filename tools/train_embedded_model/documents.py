@@ -6,8 +6,17 @@ from collections.abc import Callable, Sequence
 
 from . import values
 from .draw import Draw
-from .facts import Attribute, Entity, Fact, draw_attribute, draw_entity, fill, named_entity
-from .lexicon import MACHINES
+from .facts import (
+    Attribute,
+    Entity,
+    Fact,
+    draw_attribute,
+    draw_entity,
+    fill,
+    named_entity,
+    related_attribute,
+)
+from .lexicon import ATTRIBUTE_FAMILIES, MACHINES
 from .passages import Family, Passage
 from .values import capitalised
 
@@ -60,9 +69,14 @@ def document_family(
 
 
 def _attribute_pool(draw: Draw, count: int) -> list[Attribute]:
+    """Draw attributes; often several are easily confused, such as two pressures."""
+    family = draw.choice(ATTRIBUTE_FAMILIES)
+    related = 0.4 if draw.chance(0.5) else 0.0
     pool: dict[str, Attribute] = {}
     while len(pool) < count:
-        attribute = draw_attribute(draw)
+        attribute = (
+            related_attribute(draw, family) if draw.chance(related) else draw_attribute(draw)
+        )
         pool.setdefault(attribute.name, attribute)
     return list(pool.values())
 
@@ -150,10 +164,15 @@ def _prose(draw: Draw, entity: Entity, attributes: Sequence[Attribute], filler: 
     return Passage(header, draw.choice((" ", " ", " ", "\n")).join(sentences), tuple(facts))
 
 
+def _serves(draw: Draw, entity: Entity) -> str:
+    mention, thing = capitalised(draw.choice(entity.mentions)), values.noun_phrase(draw, 1, 3)
+    verb = draw.choice(("serves", "feeds", "moves", "belongs to", "stands beside", "handles"))
+    return f"{mention} {verb} the {thing}."
+
+
 def _introduction(draw: Draw, entity: Entity) -> Passage:
     """A passage that names an entity and states nothing that is asked."""
-    first = f"{capitalised(draw.choice(entity.mentions))} serves the {values.noun_phrase(draw)}."
-    sentences = [first, *(values.sentence(draw) for _ in range(draw.randint(0, 3)))]
+    sentences = [_serves(draw, entity), *(values.sentence(draw) for _ in range(draw.randint(0, 3)))]
     return Passage(_header(draw, entity, named=draw.chance(0.6)), " ".join(sentences), ())
 
 
@@ -171,8 +190,9 @@ def _spec_sheet(
     facts, entries = _entries(draw, entity, attributes)
     mark = draw.choice(("- ", "- ", "* ", ""))
     lines = [f"{mark}{name}: {value}" for name, value in entries]
-    if draw.chance(filler * 0.5):
-        lines.insert(0, values.sentence(draw))
+    if draw.chance(filler):
+        first = _serves(draw, entity) if draw.chance(0.6) else values.sentence(draw)
+        lines.insert(0, first + draw.choice(("", "\n")))
     return Passage(_header(draw, entity, named=True), "\n".join(lines), tuple(facts))
 
 

@@ -20,7 +20,16 @@ from .lexicon import (
 )
 from .values import capitalised
 
-__all__ = ["Attribute", "Entity", "Fact", "draw_attribute", "draw_entity", "fill", "named_entity"]
+__all__ = [
+    "Attribute",
+    "Entity",
+    "Fact",
+    "draw_attribute",
+    "draw_entity",
+    "fill",
+    "named_entity",
+    "related_attribute",
+]
 
 
 @dataclass(frozen=True)
@@ -225,8 +234,15 @@ def _plain(name: str, kind: str, value: Callable[[Draw], str], *, numeric: bool)
     return Attribute(name, kind, value, statements, _SHORT, questions)
 
 
-def _measured(draw: Draw) -> Attribute:
-    nouns, units = draw.choice(ATTRIBUTE_FAMILIES)
+def related_attribute(draw: Draw, family: tuple[tuple[str, ...], tuple[str, ...]]) -> Attribute:
+    """Draw a measured attribute of a family, such as one of several pressures."""
+    return _measured(draw, family)
+
+
+def _measured(
+    draw: Draw, family: tuple[tuple[str, ...], tuple[str, ...]] | None = None
+) -> Attribute:
+    nouns, units = family or draw.choice(ATTRIBUTE_FAMILIES)
     name = draw.choice(nouns)
     if draw.chance(0.7):
         name = f"{draw.choice(QUALIFIERS)} {name}"
