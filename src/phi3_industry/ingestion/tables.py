@@ -23,7 +23,10 @@ __all__ = [
 _PLAIN_NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,14})(?:\.\d{1,15})?")
 _NUMBER_LIKE = re.compile(r"[-+−]?[$€£¥]?\s?\d[\d.,'’\s]*%?")
 _QUANTITY = re.compile(r"[-+−±<>≤≥]?\s?\d")
-_YEAR = re.compile(r"(?:19|20)\d\d")
+_DATE = re.compile(
+    r"(?:19|20)\d\d|\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\d{1,2}\.? [^\W\d]+\.? (?:19|20)\d\d"
+)
+"""A year, ``30/9/2019``, ``2019-09-30`` or ``30 September 2019``."""
 _KEY_CHARS = 80
 """A key column's cells are shorter than this on average: longer ones are descriptions."""
 
@@ -226,10 +229,10 @@ def _mostly_numbers(cells: Sequence[str]) -> bool:
 def _has_header(rows: Sequence[Sequence[str]]) -> bool:
     """Whether the first row names columns: less than half of its cells begin as a quantity does.
 
-    Years do not count as quantities, since they often name columns.
+    Years and dates do not count as quantities, since they often name columns.
     """
     if len(rows) < 2:
         return False
     first = [cell for cell in rows[0] if cell]
-    quantities = [c for c in first if _QUANTITY.match(c) and not _YEAR.fullmatch(c)]
+    quantities = [c for c in first if _QUANTITY.match(c) and not _DATE.fullmatch(c)]
     return 2 * len(quantities) < len(first)

@@ -89,6 +89,13 @@ def test_years_name_columns() -> None:
     assert table.columns == ("Column 1", "2019", "2018")
 
 
+@pytest.mark.parametrize("day", ["30/9/2019", "2019-09-30", "30.9.19", "30 September 2019", "2019"])
+def test_dates_name_columns(day: str) -> None:
+    table = build_table([["€ million", day], ["Assets", "6,348"], ["Debts", "12"]])
+    assert table is not None
+    assert table.columns == ("€ million", day)
+
+
 def test_table_without_header_keeps_its_first_row() -> None:
     table = build_table([["P-1", "3 bar", "2 t"], ["P-2", "4 bar", "1 t"]])
     assert table is not None
