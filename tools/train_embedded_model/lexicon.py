@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = [
     "ADJECTIVES", "ATTRIBUTE_FAMILIES", "COLOURS", "FIRST_NAMES", "LINE_ITEMS", "MACHINES",
     "MATERIALS", "MONTHS", "NOUNS", "ORGANISATIONS", "PARTICIPLES", "PARTS", "QUALIFIERS",
-    "RESOURCES", "SCOPES", "SCRIPTS", "SYLLABLES", "TABLE_COLUMNS", "VERBS",
+    "RESOURCES", "SCOPES", "SCRIPTS", "SIZES", "SYLLABLES", "TABLE_COLUMNS", "VERBS",
 ]  # fmt: skip
 
 
@@ -174,6 +174,7 @@ TABLE_COLUMNS = _words(
     "Total,Balance,Rate,Term,Level,Dose,Duration,Outcome,Valid from,Valid until,Contact,Department,"
     "Baseline performance,Burst duration,Read rate,Write rate,Throughput (MiB/s),Free tier"
 )
+SIZES = _words("nano,micro,small,medium,large,xlarge,xlarge,metal,mini,standard,basic,plus")
 LINE_ITEMS = _words(
     "revenue,net income,operating expenses,cost of sales,gross profit,deferred tax assets,goodwill,"
     "inventories,raw materials,trade receivables,cash and cash equivalents,interest expense,"

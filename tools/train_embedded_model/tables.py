@@ -21,6 +21,7 @@ from .lexicon import (
     QUALIFIERS,
     RESOURCES,
     SCOPES,
+    SIZES,
     TABLE_COLUMNS,
 )
 from .passages import Family, Passage
@@ -290,6 +291,7 @@ def _property_table(draw: Draw, rows: int, max_columns: int, random_share: float
             lambda: values.made_up_name(draw),
             lambda: values.random_phrase(draw, 1, 4),
             lambda: values.identifier(draw),
+            _sizes(draw),
             lambda: capitalised(values.noun_phrase(draw, 2, 4)),
             lambda: values.person(draw),
         )
@@ -309,6 +311,18 @@ def _property_table(draw: Draw, rows: int, max_columns: int, random_share: float
         for key in _keys(draw, rows, make_key)
     )
     return Table(table_title(draw), columns, body)
+
+
+def _sizes(draw: Draw) -> Callable[[], str]:
+    """Keys of one or two families: t2.micro, t2.large, t3.micro."""
+    families = [f"{draw.choice('abcdgimprtx')}{draw.randint(1, 9)}" for _ in range(2)]
+    if draw.chance(0.4):
+        families = [values.random_word(draw).lower() for _ in range(2)]
+    dot = draw.choice((".", ".", "-", " "))
+    return lambda: (
+        f"{draw.choice(families)}{dot}{draw.choice(('', str(draw.randint(2, 32))))}"
+        + (draw.choice(SIZES))
+    )
 
 
 def _column(draw: Draw, random_share: float) -> tuple[str, Callable[[], str]]:
@@ -367,9 +381,25 @@ def _limits_table(draw: Draw, rows: int, max_columns: int) -> Table:
             )
         )
 
+    scopes, resources = draw.sample(SCOPES, 2), draw.sample(RESOURCES, 4)
+    pattern = draw.choice(
+        (
+            f"{_MAXIMUM}{{r}} per {{s}}",
+            f"{_MAXIMUM}{{r}} in a {{s}}",
+            "{r} per {s}",
+            "Maximum {r} for each {s}",
+        )
+    )
+
+    def sibling() -> str:
+        resource = draw.choice(resources)
+        if draw.chance(0.4):
+            resource = f"{draw.choice(ADJECTIVES)} {resource}"
+        return capitalised(pattern.format(r=resource, s=draw.choice(scopes)))
+
     first = draw.choice(("Resource", "Limit", "Quota", "Item", "Setting", "Parameter", "Name"))
     makers: dict[str, Callable[[], str]] = {
-        draw.choice(("Default", "Value", "Maximum", "Default limit", "Quota")): draw.choice(
+        draw.choice(("Default", "Value", "Maximum", "Default limit", "Amount")): draw.choice(
             (
                 lambda: values.number(draw).lstrip("-"),
                 lambda: f"{values.number(draw).lstrip('-')} {draw.choice(RESOURCES)}",
@@ -383,7 +413,7 @@ def _limits_table(draw: Draw, rows: int, max_columns: int) -> Table:
         makers["Description"] = lambda: values.sentence(draw)
     body = tuple(
         (name, *(draw.fresh_number(make) for make in makers.values()))
-        for name in _keys(draw, rows, key, twins=0.05)
+        for name in _keys(draw, rows, sibling if draw.chance(0.5) else key, twins=0.05)
     )
     return Table(table_title(draw), (first, *makers), body)
 

@@ -35,6 +35,7 @@ _UNITS = (
 _FLAGS = (
     "Yes", "No", "Unlimited", "None", "Default", "Not applicable", "Optional", "Required", "True",
     "False", "Enabled", "Disabled", "N/A", "Supported", "Not supported", "Low", "Medium", "High",
+    "✓", "✔", "—", "-",
 )  # fmt: skip
 
 
@@ -255,6 +256,7 @@ def any_value(draw: Draw) -> str:
         (3, lambda: capitalised(noun_phrase(draw, 1, 3))),
         (3, lambda: draw.choice(MATERIALS + COLOURS)),
         (8, lambda: random_phrase(draw, 1, 4)),
+        (3, lambda: f"{number(draw)} ({noun_phrase(draw, 1, 3)})"),
         (3, lambda: " ".join(foreign_word(draw) for _ in range(draw.randint(1, 2)))),
         (2, lambda: sentence(draw).rstrip(".")),
     )
