@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -155,7 +155,12 @@ _ROWS: tuple[tuple[str, int, dict[str, float]], ...] = (
 
 
 def held_out_rows(
-    reader: Reader, *, answerable: int, seed: int, failures: list[dict[str, Any]] | None = None
+    reader: Reader,
+    *,
+    answerable: int,
+    seed: int,
+    names: Collection[str] | None = None,
+    failures: list[dict[str, Any]] | None = None,
 ) -> Iterator[ScoreRow]:
     """Score each kind of context on names, numbers and wordings that training never held.
 
@@ -164,9 +169,12 @@ def held_out_rows(
         answerable: Answerable questions of each row; about half as many unanswerable ones come
             with them.
         seed: Seed of the questions.
+        names: Rows to score; all when None.
         failures: Takes a record of each wrong answer.
     """
     for name, passages, changes in _ROWS:
+        if names is not None and name not in names:
+            continue
         difficulty = replace(
             STAGES[-1].difficulty,
             passages=(passages, passages),

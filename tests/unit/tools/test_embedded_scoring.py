@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from tools.train_embedded_model.card import write_card
 from tools.train_embedded_model.conversations import Turn
 from tools.train_embedded_model.scoring import (
     Reader,
     Score,
     ScoreRow,
     format_scores,
+    held_out_rows,
     real_cells_row,
 )
 
@@ -17,6 +20,7 @@ def answerable(value: str, marker: int = 2) -> Turn:
     return Turn("?", f"[{marker}] {value}", marker, value, "measured")
 
 
+FEW = ("all shapes, 1 passage", "table rows, 3 passages")
 UNANSWERABLE = Turn("?", "[0] I don't know.", 0, "I don't know.", "measured")
 
 
@@ -71,3 +75,44 @@ def test_cells_of_real_tables_are_asked_beside_other_rows(
         "limits 1\nResource: Rules per listener; Default: 100",
         "limits 1\nResource: Targets per group; Default: 500",
     ]
+
+
+def test_the_shipped_checkpoint_answers_what_training_never_held(embedded_folder: Path) -> None:
+    """A floor far below the card's scores: a broken file or prompt answers next to nothing."""
+    rows = list(held_out_rows(Reader(embedded_folder), answerable=15, seed=1, names=FEW))
+    assert [row.name for row in rows] == list(FEW)
+    for row in rows:
+        value, cited = row.shares["value_right"], row.shares["citation_right_of_right_values"]
+        assert value is not None
+        assert cited is not None
+        assert value >= 45
+        assert cited >= 80
+
+
+def test_the_card_says_what_was_measured(embedded_folder: Path, tmp_path: Path) -> None:
+    score = Score()
+    score.add(answerable("38.2 bar"), "[2] 38.2 bar")
+    record = {
+        "parameters": 2_164_416,
+        "questions": 1,
+        "rows": [{"name": "all shapes, 3 passages", "shares": score.shares()}],
+    }
+    (tmp_path / "scores.json").write_text(json.dumps(record), encoding="utf-8")
+    shares = {"all": 0.5, "answerable": 0.25, "unanswerable": 0.75}
+    entry = {"step": 7, "tokens": 3_400_000, "minutes": 9.0, "stage": 2}
+    line = json.dumps({**entry, "held_out_last_stage": shares})
+    (tmp_path / "log.jsonl").write_text(line + "\n", encoding="utf-8")
+    write_card(
+        embedded_folder,
+        log=tmp_path / "log.jsonl",
+        scores=tmp_path / "scores.json",
+        seed=3,
+        data="No real text is among them.",
+        target=tmp_path / "README.md",
+    )
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "2,164,416" in card
+    assert "| all shapes, 3 passages | 1 | 100.0 | 100.0 | 100.0 | 0.0 | 0 | – |" in card
+    assert "| 3.4 | 9 | 2 | 50.0 % | 25.0 % | 75.0 % |" in card
+    assert "No language model for production" in card
+    assert "data seed 3" in card
