@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import logging
 import sys
+import warnings
 from collections.abc import Sequence
 
 from phi3_industry import __version__
@@ -35,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: The arguments are wrong (code 2), or help or version was asked for (code 0).
     """
     arguments = _build_parser().parse_args(argv)
+    _quiet_libraries()
     try:
         module = importlib.import_module(f"phi3_industry.cli.{arguments.command}")
         code: int = module.run(arguments)
@@ -47,6 +50,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return code
+
+
+def _quiet_libraries() -> None:
+    """Keep back what other packages say to their own developers."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # kernels that it does without
+    warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
 
 
 def _build_parser() -> argparse.ArgumentParser:
@@ -224,5 +233,3 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is below 1")
     return value
-
-

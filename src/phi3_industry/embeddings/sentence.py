@@ -25,6 +25,7 @@ from sentence_transformers import SentenceTransformer
 
 from phi3_industry._optional import import_optional
 from phi3_industry.errors import ModelLoadError
+from phi3_industry.models.loading import no_progress_bar
 
 __all__ = ["EMBEDDED_MODEL", "SentenceEmbedding"]
 
@@ -253,7 +254,8 @@ def _fingerprint(folder: Path) -> str:
 
 def _load(source: str, *, name: str, **settings: Any) -> Any:
     try:
-        return SentenceTransformer(source, trust_remote_code=False, **settings)
+        with no_progress_bar(name == EMBEDDED_MODEL):
+            return SentenceTransformer(source, trust_remote_code=False, **settings)
     except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
         reason = " ".join(str(error).split())[:500]
         raise ModelLoadError(

@@ -26,6 +26,7 @@ __all__ = [
     "Quantization",
     "load_base_model",
     "load_checkpoint",
+    "no_progress_bar",
     "weights_fingerprint",
 ]
 
@@ -142,7 +143,7 @@ def load_base_model(
     }
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        with _quiet_if(name == EMBEDDED):
+        with no_progress_bar(name == EMBEDDED):
             network = AutoModelForCausalLM.from_pretrained(
                 source,
                 config=config,
@@ -177,6 +178,25 @@ def load_base_model(
     )
 
 
+@contextmanager
+def no_progress_bar(small: bool) -> Iterator[None]:
+    """Keep transformers' progress bar back where there is no progress worth showing.
+
+    Args:
+        small: Whether what is loaded is small enough for that.
+    """
+    from transformers.utils import logging
+
+    if not small or not logging.is_progress_bar_enabled():
+        yield
+        return
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.enable_progress_bar()
+
+
 def weights_fingerprint(model: Any) -> str:
     """Tell base models apart by their weights, however they were loaded.
 
@@ -202,21 +222,6 @@ def weights_fingerprint(model: Any) -> str:
         rounded = weight.detach().to("cpu", torch.bfloat16).contiguous()
         digest.update(rounded.view(torch.int16).numpy().tobytes())
     return digest.hexdigest()
-
-
-@contextmanager
-def _quiet_if(small: bool) -> Iterator[None]:
-    """Keep transformers' progress bar back where there is no progress worth showing."""
-    from transformers.utils import logging
-
-    if not small or not logging.is_progress_bar_enabled():
-        yield
-        return
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.enable_progress_bar()
 
 
 def _load_config(source: str, model: str, *, revision: str | None, local_files_only: bool) -> Any:
