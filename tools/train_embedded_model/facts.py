@@ -18,6 +18,7 @@ from .lexicon import (
     QUALIFIERS,
     VERBS,
 )
+from .questions import composed_question
 from .values import capitalised
 
 __all__ = [
@@ -30,6 +31,10 @@ __all__ = [
     "named_entity",
     "related_attribute",
 ]
+
+
+COMPOSED_SHARE = 0.4
+"""Share of training questions that are put together from parts."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,17 @@ class Fact:
     def ask(self, draw: Draw) -> str:
         """Word a question for the value."""
         attribute = draw.choice(self.attribute_mentions or (self.attribute,))
-        return fill(draw.wording(self.questions), draw.choice(self.mentions), attribute)
+        template = draw.wording(self.questions)
+        if draw.split == "train" and self._is_plain and draw.chance(COMPOSED_SHARE):
+            template = composed_question(draw)
+        return fill(template, draw.choice(self.mentions), attribute)
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether any question that names subject and attribute fits."""
+        return self.kind in ("cell", "measured", "described", "unusual") and all(
+            "{a}" in question.lower() for question in self.questions
+        )
 
     def of(self, subject: str, mentions: tuple[str, ...]) -> Fact:
         """Ask the same attribute of another subject."""
