@@ -86,7 +86,13 @@ def _score(options: argparse.Namespace) -> int:
 
     import torch
 
-    from .scoring import Reader, format_scores, held_out_rows, real_cells_row
+    from .scoring import (
+        Reader,
+        format_scores,
+        held_out_rows,
+        median_milliseconds,
+        real_cells_row,
+    )
 
     torch.set_num_threads(options.threads)
     reader = Reader(options.checkpoint)
@@ -107,11 +113,15 @@ def _score(options: argparse.Namespace) -> int:
     ]
     print(f"{options.checkpoint}: {reader.parameters:,} parameters, greedy, seed {options.seed}")
     print(format_scores(rows))
+    latency = median_milliseconds(reader, passages=5, questions=30, seed=options.seed)
+    print(f"{latency} ms for one answer at 5 passages, {options.threads} thread(s)")
     if options.json:
         record = {
             "parameters": reader.parameters,
             "questions": options.questions,
             "seed": options.seed,
+            "milliseconds": latency,
+            "threads": options.threads,
             "rows": [asdict(row) for row in rows],
         }
         options.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from phi3_industry.grounding.prompt import DEFAULT_PROMPT
@@ -23,6 +26,7 @@ __all__ = [
     "ScoreRow",
     "format_scores",
     "held_out_rows",
+    "median_milliseconds",
     "real_cells_row",
 ]
 
@@ -175,21 +179,38 @@ def held_out_rows(
     for name, passages, changes in _ROWS:
         if names is not None and name not in names:
             continue
-        difficulty = replace(
-            STAGES[-1].difficulty,
-            passages=(passages, passages),
-            questions=3,
-            default_prompt=1.0,
-            closed_book=0.0,
-            **changes,  # type: ignore[arg-type]  # the shares above
-        )
-        draw = Draw(seed, "eval")
         asked: list[Asked] = []
-        while sum(item.turn.marker > 0 for item in asked) < answerable:
-            conversation = draw_conversation(draw, difficulty)
-            shown = conversation.shape, conversation.passages
-            asked += [Asked(*shown, turn) for turn in conversation.turns]
+        for item in _held_out_questions(passages, changes, seed):
+            asked.append(item)
+            if sum(item.turn.marker > 0 for item in asked) == answerable:
+                break
         yield _row(name, reader, asked, failures)
+
+
+def _held_out_questions(passages: int, changes: dict[str, float], seed: int) -> Iterator[Asked]:
+    difficulty = replace(
+        STAGES[-1].difficulty,
+        passages=(passages, passages),
+        questions=3,
+        default_prompt=1.0,
+        closed_book=0.0,
+        **changes,  # type: ignore[arg-type]  # the shares above
+    )
+    draw = Draw(seed, "eval")
+    while True:
+        conversation = draw_conversation(draw, difficulty)
+        for turn in conversation.turns:
+            yield Asked(conversation.shape, conversation.passages, turn)
+
+
+def median_milliseconds(reader: Reader, *, passages: int, questions: int, seed: int) -> float:
+    """Time answers one at a time, tokenisation included, and return the median."""
+    times = []
+    for item in islice(_held_out_questions(passages, {}, seed), questions):
+        began = time.perf_counter()
+        reader.answers([item])
+        times.append(1000 * (time.perf_counter() - began))
+    return round(median(times), 1)
 
 
 def _row(

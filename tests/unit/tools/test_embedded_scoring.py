@@ -95,6 +95,8 @@ def test_the_card_says_what_was_measured(embedded_folder: Path, tmp_path: Path) 
     record = {
         "parameters": 2_164_416,
         "questions": 1,
+        "milliseconds": 41.5,
+        "threads": 1,
         "rows": [{"name": "all shapes, 3 passages", "shares": score.shares()}],
     }
     (tmp_path / "scores.json").write_text(json.dumps(record), encoding="utf-8")
@@ -112,6 +114,7 @@ def test_the_card_says_what_was_measured(embedded_folder: Path, tmp_path: Path) 
     )
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert "2,164,416" in card
+    assert "41.5 ms" in card
     assert "| all shapes, 3 passages | 1 | 100.0 | 100.0 | 100.0 | 0.0 | 0 | – |" in card
     assert "| 3.4 | 9 | 2 | 50.0 % | 25.0 % | 75.0 % |" in card
     assert "No language model for production" in card
