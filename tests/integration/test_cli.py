@@ -171,6 +171,46 @@ def test_a_full_disk_while_indexing_leaves_the_index_as_it_was(
     assert "1 added" in capsys.readouterr().out
 
 
+# --- demo ---------------------------------------------------------------------------------------
+
+
+def test_the_demo_works_on_a_folder_of_the_user(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["demo", "--docs", "docs", "--ask", QUESTION, "--output", "out"]
+    assert main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert "1 added" in shown
+    assert [line for line in shown.splitlines() if line in ("base", "rag", "auto")] == [
+        "base",
+        "rag",
+        "auto",
+    ]
+    assert "pumps.csv#P-4471 (quote found)" in shown
+
+
+def test_the_demo_trains_compares_and_reports_on_questions_of_the_user(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = [
+        {"id": f"q{n}", "question": f"What is the discharge pressure of {tag}?", "answers": [value]}
+        for n, (tag, value) in enumerate([("P-4471", "38.2 bar"), ("P-4472", "31.5 bar")])
+    ]
+    for record in records:
+        record["reference"] = f"{record['answers'][0]} | PDIS"
+    lines = "\n".join(json.dumps(record) for record in records)
+    (folder / "q.jsonl").write_text(lines, encoding="utf-8")
+    arguments = ["demo", "--docs", "docs", "--train-questions", "q.jsonl", "--questions", "q.jsonl"]
+    assert main([*arguments, "--output", "out"]) == 0
+    shown = capsys.readouterr().out
+    for strategy in ("base", "rag", "fine_tuned", "rag_fine_tuned"):
+        assert strategy in shown
+    assert (folder / "out" / "adapters" / "house-format" / "phi3_industry.json").is_file()
+    report = (folder / "out" / "report.html").read_text(encoding="utf-8")
+    assert "data:image/png;base64," in report
+    assert "P-4471" in report
+
+
 # --- help and doctor ----------------------------------------------------------------------------
 
 

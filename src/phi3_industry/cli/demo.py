@@ -13,6 +13,7 @@ from os import cpu_count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from phi3_industry import __version__
 from phi3_industry.cli.parts import open_knowledge_base, print_answer
 from phi3_industry.errors import ConfigurationError
 
@@ -108,14 +109,16 @@ def _write_report(result: ComparisonResult, output: Path) -> None:
 
     curve = output / "adapters" / _ADAPTER / "training" / "loss.png"
     figures = {"The adapter's training loss": image_data_uri(curve)} if curve.is_file() else {}
-    packages = ("phi3-industry", "torch", "transformers", "peft", "trl", "llama-index-core")
+    packages = ("torch", "transformers", "peft", "trl", "llama-index-core")
     report = output / "report.html"
     result.to_html(
         report,
         date=date.today().isoformat(),
         settings={
             "hardware": f"{platform.machine()} CPU, {cpu_count()} cores",
-            "versions": ", ".join(f"{name} {version(name)}" for name in packages),
+            "versions": ", ".join(
+                [f"phi3-industry {__version__}", *(f"{name} {version(name)}" for name in packages)]
+            ),
         },
         figures=figures,
     )
