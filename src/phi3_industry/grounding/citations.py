@@ -228,9 +228,7 @@ def _is_unspaced(character: str) -> bool:
 
 def _count_words(text: str) -> int:
     """Count what carries meaning: letters, digits, and pictures such as a tick."""
-    return sum(
-        character.isalnum() or unicodedata.category(character) == "So" for character in text
-    )
+    return sum(character.isalnum() or unicodedata.category(character) == "So" for character in text)
 
 
 def _count_digits(text: str) -> int:
