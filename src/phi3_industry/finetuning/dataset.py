@@ -110,7 +110,8 @@ class TrainingSetBuilder:
         llm: Counts tokens, so that no row is longer than what it can be served; ``None`` leaves
             lengths to the trainer.
         prompt: The prompt module; the adapter is bound to it.
-        num_passages: The least and the most passages of a row, gold included.
+        num_passages: The least and the most passages of a row, gold included; the most should
+            be about as many as are shown in serving.
         candidates: Passages to retrieve for each question, from which distractors are drawn. A
             retriever that is given as such returns what it is set to.
         seed: Seed of every draw. The same questions and store give the same rows.
@@ -130,7 +131,7 @@ class TrainingSetBuilder:
         llm: TokenCounter | None = None,
         *,
         prompt: GroundingPrompt = DEFAULT_PROMPT,
-        num_passages: tuple[int, int] = (1, 4),
+        num_passages: tuple[int, int] = (1, 3),
         candidates: int = 12,
         seed: int = 0,
     ) -> None:
@@ -161,7 +162,7 @@ class TrainingSetBuilder:
         questions: str | PathLike[str] | Sequence[Question],
         *,
         shares: SliceShares | None = None,
-        rows_per_question: int = 2,
+        rows_per_question: int = 1,
         validation_share: float = 0.1,
         show_progress: bool = False,
     ) -> TrainingSet:

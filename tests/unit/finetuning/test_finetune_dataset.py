@@ -191,14 +191,15 @@ def test_rows_shrink_to_the_window_or_are_dropped(
 
     question = [questions[0]]
     roomy = TrainingSetBuilder(retriever, WordCounter(1000), num_passages=(4, 4))
-    built = roomy.build(question, validation_share=0)
+    built = roomy.build(question, validation_share=0, rows_per_question=2)
     whole = rows_of(built, "grounded")[0]
     assert len(whole.source_ids) == 4
     assert built.report.prompt_tokens is not None
 
     words = sum(len(message["content"].split()) for message in whole.prompt)
     tight = TrainingSetBuilder(retriever, WordCounter(words + 5), num_passages=(4, 4))
-    shrunk = rows_of(tight.build(question, validation_share=0), "grounded")[0]
+    built = tight.build(question, validation_share=0, rows_per_question=2)
+    shrunk = rows_of(built, "grounded")[0]
     assert len(shrunk.source_ids) == 3
     assert "pump-1.md#Data" in shrunk.source_ids
 
@@ -253,7 +254,7 @@ def test_knowledge_base_is_asked_for_its_own_retriever(
     [
         ({"num_passages": (0, 2)}, r"num_passages is \(0, 2\)"),
         ({"num_passages": (3, 2)}, r"num_passages is \(3, 2\)"),
-        ({"candidates": 4}, "candidates is 4; it must be above the 4 passages"),
+        ({"candidates": 3}, "candidates is 3; it must be above the 3 passages"),
     ],
 )
 def test_wrong_number_is_refused(retriever: Any, options: dict[str, Any], message: str) -> None:
