@@ -71,7 +71,7 @@ def document_family(
 def _attribute_pool(draw: Draw, count: int) -> list[Attribute]:
     """Draw attributes; often several are easily confused, such as two pressures."""
     family = draw.choice(ATTRIBUTE_FAMILIES)
-    related = 0.4 if draw.chance(0.5) else 0.0
+    related = 0.5 if draw.chance(0.6) else 0.0
     pool: dict[str, Attribute] = {}
     while len(pool) < count:
         attribute = (

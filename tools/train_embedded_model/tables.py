@@ -299,9 +299,10 @@ def _property_table(draw: Draw, rows: int, max_columns: int, random_share: float
     key_column = draw.choice((draw.choice(MACHINES), draw.choice(NOUNS), "name", "id", "type"))
     if draw.chance(random_share):
         key_column = values.random_word(draw)
+    families = (draw.choice(ATTRIBUTE_FAMILIES),) if draw.chance(0.4) else ATTRIBUTE_FAMILIES
     makers: dict[str, Callable[[], str]] = {}
     while len(makers) < draw.randint(1, max_columns):
-        column, maker = _column(draw, random_share)
+        column, maker = _column(draw, random_share, families)
         if column.casefold() != key_column.casefold():
             makers.setdefault(column, maker)
     columns = (capitalised(key_column), *makers)
@@ -325,11 +326,16 @@ def _sizes(draw: Draw) -> Callable[[], str]:
     )
 
 
-def _column(draw: Draw, random_share: float) -> tuple[str, Callable[[], str]]:
+def _column(
+    draw: Draw,
+    random_share: float,
+    families: Sequence[tuple[tuple[str, ...], tuple[str, ...]]],
+) -> tuple[str, Callable[[], str]]:
+    """Draw a column; with a single family, its measured columns are easily confused."""
     if draw.chance(random_share):
         return capitalised(values.random_phrase(draw, 1, 3)), _cells(draw)
     if draw.chance(0.4):
-        nouns, units = draw.choice(ATTRIBUTE_FAMILIES)
+        nouns, units = draw.choice(families)
         name, unit = draw.choice(nouns), draw.choice(units)
         if draw.chance(0.5):
             name = f"{draw.choice(QUALIFIERS)} {name}"
