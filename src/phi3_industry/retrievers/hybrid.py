@@ -57,6 +57,11 @@ class RetrievedNode:
 _Found = list[tuple[BaseNode, float]]
 
 
+DEFAULT_WEIGHTS = (0.5, 1.0)
+"""Dense and lexical. Source: ``benchmarks/fusion_weights.py``; its table is in
+``docs/benchmarks.md``. On the sets there words found more than meaning did."""
+
+
 class HybridRetriever(BaseRetriever):
     """Dense and lexical search over one store, fused by reciprocal rank.
 
@@ -99,7 +104,7 @@ class HybridRetriever(BaseRetriever):
         candidate_count: int = 30,
         filters: MetadataFilters | None = None,
         doc_ids: Sequence[str] | None = None,
-        weights: tuple[float, float] = (1.0, 1.0),
+        weights: tuple[float, float] = DEFAULT_WEIGHTS,
         per_source_cap: int | None = None,
         similarity_cutoff: float | None = None,
         remove_duplicates: bool = True,
