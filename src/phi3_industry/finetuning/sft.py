@@ -70,21 +70,7 @@ def train_adapter(
     Raises:
         EngineError: The loss stopped being a number.
     """
-    config, recipe = report.config, report.recipe
-    set_seed(config.seed)  # the adapter's first weights are drawn here
-    model = get_peft_model(
-        loaded.model,
-        LoraConfig(
-            task_type="CAUSAL_LM",
-            r=recipe.lora_rank,
-            lora_alpha=recipe.lora_alpha,
-            lora_dropout=config.lora_dropout,
-            target_modules=report.target_modules,
-            revision=loaded.revision,
-        ),
-    )
-    # PEFT writes where the base was loaded from; an adapter should name it and hold no path
-    model.peft_config["default"].base_model_name_or_path = loaded.name
+    model = _with_new_adapter(loaded, report)
     curve = LossCurve()
     watcher = _Watcher(curve, log_dir / CSV_NAME, say=say, show_progress=show_progress)
     trainer = _QuietTrainer(
@@ -110,15 +96,38 @@ def train_adapter(
         watcher.close()
     seconds = time.monotonic() - started
     if watcher.failed_at is not None:
-        before = ", ".join(f"{point.loss:.4g}" for point in curve.points[-5:])
-        raise EngineError(
-            f"Training stopped at step {watcher.failed_at}: the loss is no number any more "
-            f"(the last losses were {before or 'none'}). Lower learning_rate, now "
-            f"{recipe.learning_rate:g}, or max_grad_norm, now {config.max_grad_norm:g}."
-        )
+        raise _diverged(watcher.failed_at, curve, report)
     if report.validation:
         curve.validation[trainer.state.global_step] = trainer.evaluate()["eval_loss"]
     return TrainedAdapter(model=model, curve=curve, seconds=seconds)
+
+
+def _with_new_adapter(loaded: LoadedModel, report: PreflightReport) -> Any:
+    config, recipe = report.config, report.recipe
+    set_seed(config.seed)  # the adapter's first weights are drawn here
+    model = get_peft_model(
+        loaded.model,
+        LoraConfig(
+            task_type="CAUSAL_LM",
+            r=recipe.lora_rank,
+            lora_alpha=recipe.lora_alpha,
+            lora_dropout=config.lora_dropout,
+            target_modules=report.target_modules,
+            revision=loaded.revision,
+        ),
+    )
+    # PEFT writes where the base was loaded from; an adapter should name it and hold no path
+    model.peft_config["default"].base_model_name_or_path = loaded.name
+    return model
+
+
+def _diverged(step: int, curve: LossCurve, report: PreflightReport) -> EngineError:
+    before = ", ".join(f"{point.loss:.4g}" for point in curve.points[-5:])
+    return EngineError(
+        f"Training stopped at step {step}: the loss is no number any more (the last losses were "
+        f"{before or 'none'}). Lower learning_rate, now {report.recipe.learning_rate:g}, or "
+        f"max_grad_norm, now {report.config.max_grad_norm:g}."
+    )
 
 
 def _arguments(loaded: LoadedModel, report: PreflightReport, log_dir: Path) -> SFTConfig:
