@@ -19,7 +19,7 @@ CSV_NAME = "loss.csv"
 LOG_NAME = "log.json"
 PLOT_NAME = "loss.png"
 
-_SMOOTHED_SHARE = 0.1
+_SMOOTHED_SHARE = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +114,7 @@ class LossCurve:
 
 
 def smoothed(values: Sequence[float]) -> list[float]:
-    """Average each value with those before it, over a tenth of the curve.
+    """Average each value with those before it, over a twentieth of the curve.
 
     Args:
         values: The values in order.

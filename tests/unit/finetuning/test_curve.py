@@ -68,8 +68,8 @@ def test_missing_matplotlib_names_the_extra(
         curve.write_png(tmp_path / "loss.png", title="none")
 
 
-def test_running_mean_is_that_of_the_last_tenth() -> None:
-    # 20 values: windows of 2
-    values = [float(n) for n in range(20)]
+def test_running_mean_is_that_of_the_last_twentieth() -> None:
+    # 40 values: windows of 2
+    values = [float(n) for n in range(40)]
     assert smoothed(values)[:3] == [0.0, 0.5, 1.5]
     assert smoothed([5.0]) == [5.0]
