@@ -71,9 +71,10 @@ class HybridRetriever(BaseRetriever):
     each :class:`RetrievedNode` says so. It needs no LLM, asks for no package of OpenAI's, and
     changes no node.
 
-    Example:
-        >>> retriever = HybridRetriever(index, similarity_top_k=5)
-        >>> retriever.retrieve("What is the rated discharge pressure of P-4471?")
+    Over any index::
+
+        retriever = HybridRetriever(index, similarity_top_k=5)
+        retriever.retrieve("What is the rated discharge pressure of P-4471?")
 
     Args:
         index_or_vector_store: A ``VectorStoreIndex``, or a vector store that keeps the text.

@@ -60,9 +60,10 @@ class FaissSQLiteVectorStore(BasePydanticVectorStore):
     is better, and comparable only within one query. Hybrid scores are those of reciprocal rank
     fusion.
 
-    Example:
-        >>> store = FaissSQLiteVectorStore("kb/vectors", identity=embedding_identity(embed_model))
-        >>> index = VectorStoreIndex.from_vector_store(store, embed_model=embed_model)
+    In a LlamaIndex application::
+
+        store = FaissSQLiteVectorStore("kb/vectors", identity=embedding_identity(embed_model))
+        index = VectorStoreIndex.from_vector_store(store, embed_model=embed_model)
 
     Args:
         path: The store's folder. It is made at the first write.
