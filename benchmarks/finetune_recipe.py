@@ -25,7 +25,7 @@ import itertools
 import json
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -55,6 +55,7 @@ class Setting:
     num_epochs: float
     lora_rank: int
     lora_alpha: float
+    lora_dropout: float
     batch_size: int
     rows_per_question: int
     most_passages: int
@@ -99,7 +100,7 @@ def run(options: argparse.Namespace, embedding: BaseEmbedding, work: Path) -> No
     base_plain = _ask(plain_base, llm, plain, top_k=options.top_k) if plain_base else None
     print(f"model {options.model}, {torch.get_num_threads()} threads, {len(dev)} questions")
     print("base  ", asdict(base), "plain", asdict(base_plain) if base_plain else None, flush=True)
-    print(_HEADER)
+    print(_header())
     for setting in _grid(options):
         train_set = _train_set(house_base, llm, train, setting, options)
         folder = work / "adapter"
@@ -124,13 +125,29 @@ def run(options: argparse.Namespace, embedding: BaseEmbedding, work: Path) -> No
                 file.write(json.dumps(record) + "\n")
 
 
-_HEADER = (
-    f"{'rate':>7} {'ep':>4} {'rank':>4} {'alpha':>5} {'bat':>3} {'rows/q':>6} {'pass':>4} "
-    f"{'plain':>5} {'miss':>5} {'meth':>5} {'seed':>4} {'rows':>5} {'steps':>5} {'s':>5} "
-    f"{'loss':>5} {'held':>5} | "
-    f"{'value':>5} {'base':>5} {'harm':>5} {'form':>5} {'both':>5} {'abst':>5} {'over':>5} | "
-    f"{'plain':>5} {'base':>5} {'harm':>5}"
-)
+_SETTING_COLUMNS = {
+    "learning_rate": "rate",
+    "num_epochs": "ep",
+    "lora_rank": "rank",
+    "lora_alpha": "alpha",
+    "lora_dropout": "drop",
+    "batch_size": "batch",
+    "rows_per_question": "rows/q",
+    "most_passages": "pass",
+    "plain_rows": "plain",
+    "missing_rows": "miss",
+    "method": "meth",
+    "seed": "seed",
+}
+_RESULT_COLUMNS = ("rows", "steps", "s", "loss", "held")
+_SCORE_COLUMNS = ("value", "base", "harm", "form", "both", "abst", "over")
+_PLAIN_COLUMNS = ("plain", "base", "harm")
+
+
+def _header() -> str:
+    settings = _cells(_SETTING_COLUMNS.values())
+    parts = (_cells(_RESULT_COLUMNS), _cells(_SCORE_COLUMNS), _cells(_PLAIN_COLUMNS))
+    return " | ".join((settings, *parts))
 
 
 def _line(
@@ -142,22 +159,32 @@ def _line(
     plain: Scores | None,
     base_plain: Scores | None,
 ) -> str:
-    line = (
-        f"{setting.learning_rate:>7g} {setting.num_epochs:>4g} {setting.lora_rank:>4} "
-        f"{setting.lora_alpha:>5g} {setting.batch_size:>3} {setting.rows_per_question:>6} "
-        f"{setting.most_passages:>4} {setting.plain_rows:>5g} {setting.missing_rows:>5g} "
-        f"{setting.method:>5} {setting.seed:>4} {metrics['train_rows']:>5} {metrics['steps']:>5} "
-        f"{seconds:>5.0f} {metrics['train_loss_last']:>5.2f} "
-        f"{metrics['validation_loss_after'] or float('nan'):>5.2f} | "
-        f"{scores.value:>5.1f} {base.value:>5.1f} {base.value - scores.value:>5.1f} "
-        f"{scores.form:>5.1f} {scores.both:>5.1f} {scores.abstained:>5.1f} "
-        f"{scores.over_refusal:>5.1f} |"
+    trained = (
+        metrics["train_rows"],
+        metrics["steps"],
+        round(seconds),
+        round(metrics["train_loss_last"], 2),
+        round(metrics["validation_loss_after"] or float("nan"), 2),
     )
+    reached = (
+        scores.value,
+        base.value,
+        round(base.value - scores.value, 1),
+        scores.form,
+        scores.both,
+        scores.abstained,
+        scores.over_refusal,
+    )
+    parts = [_cells(getattr(setting, name) for name in _SETTING_COLUMNS)]
+    parts += [_cells(trained), _cells(reached)]
     if plain and base_plain:
-        line += (
-            f" {plain.value:>5.1f} {base_plain.value:>5.1f} {base_plain.value - plain.value:>5.1f}"
-        )
-    return line
+        lost = round(base_plain.value - plain.value, 1)
+        parts.append(_cells((plain.value, base_plain.value, lost)))
+    return " | ".join(parts)
+
+
+def _cells(values: Iterable[object]) -> str:
+    return " ".join(f"{value!s:>6}" for value in values)
 
 
 def _knowledge_base(folder: Path, embedding: BaseEmbedding, path: Path) -> KnowledgeBase:
@@ -193,6 +220,7 @@ def _train(
         num_epochs=setting.num_epochs,
         lora_rank=setting.lora_rank,
         lora_alpha=setting.lora_alpha,
+        lora_dropout=setting.lora_dropout,
         batch_size=setting.batch_size,
         seed=setting.seed,
     )
@@ -246,42 +274,22 @@ def _percent(outcomes: list[bool]) -> float:
 
 
 def _grid(options: argparse.Namespace) -> Iterator[Setting]:
-    for (
-        rate,
-        epochs,
-        rank,
-        batch,
-        rows,
-        passages,
-        plain,
-        missing,
-        method,
-        seed,
-    ) in itertools.product(
-        options.learning_rates,
-        options.epochs,
-        options.ranks,
-        options.batch_sizes,
-        options.rows_per_question,
-        options.most_passages,
-        options.plain_rows,
-        options.missing_rows,
-        options.methods,
-        options.seeds,
-    ):
-        yield Setting(
-            learning_rate=rate,
-            num_epochs=epochs,
-            lora_rank=rank,
-            lora_alpha=options.alpha or 2 * rank,
-            batch_size=batch,
-            rows_per_question=rows,
-            most_passages=passages,
-            plain_rows=plain,
-            missing_rows=missing,
-            method=method,
-            seed=seed,
-        )
+    axes = {
+        "learning_rate": options.learning_rates,
+        "num_epochs": options.epochs,
+        "lora_rank": options.ranks,
+        "lora_dropout": options.dropouts,
+        "batch_size": options.batch_sizes,
+        "rows_per_question": options.rows_per_question,
+        "most_passages": options.most_passages,
+        "plain_rows": options.plain_rows,
+        "missing_rows": options.missing_rows,
+        "method": options.methods,
+        "seed": options.seeds,
+    }
+    for values in itertools.product(*axes.values()):
+        given = dict(zip(axes, values, strict=True))
+        yield Setting(lora_alpha=options.alpha or 2 * given["lora_rank"], **given)
 
 
 def _options() -> argparse.Namespace:
@@ -293,6 +301,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--epochs", type=float, nargs="+", default=[2.0])
     parser.add_argument("--ranks", type=int, nargs="+", default=[32])
     parser.add_argument("--alpha", type=float, help="twice the rank by default")
+    parser.add_argument("--dropouts", type=float, nargs="+", default=[0.0])
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[4])
     parser.add_argument("--rows-per-question", type=int, nargs="+", default=[1])
     parser.add_argument("--most-passages", type=int, nargs="+", default=[3])
