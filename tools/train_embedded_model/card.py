@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from .scoring import ScoreRow, format_scores
@@ -24,9 +25,9 @@ tags:
 # The embedded model
 
 `Phi3LLM(model="embedded")` loads this folder: a genuine `Phi3ForCausalLM` of {parameters:,}
-parameters ({layers} layers, hidden size {hidden}, {heads} heads, {vocabulary:,} tokens, context
-of {context:,} tokens, bf16 safetensors of {megabytes:.1f} MB) with its own tokenizer and Phi-3's
-chat template. It answers from numbered passages, citation first, or abstains:
+parameters ({layers} layers, hidden size {hidden}, {heads} heads, {vocabulary:,} tokens, context of
+{context:,} tokens, bf16 safetensors of {megabytes:.1f} MB) with its own tokenizer and Phi-3's chat
+template. It answers from numbered passages, citation first, or abstains:
 
 ```
 [1] weights and torques
@@ -65,8 +66,8 @@ training example held. A value is right when it equals the wanted text to the le
 One answer at 5 passages, asked alone: {milliseconds} ms (median, fp32, {threads} CPU thread).
 
 "All shapes" mixes table rows, documents and both. Many attributes, values and names are made of
-random words; unanswerable questions ask for names one character apart, for attributes
-that only another passage has, and for columns that are empty or missing. {real}
+random words; unanswerable questions ask for names one character apart, for attributes that only
+another passage has, and for columns that are empty or missing.{real}
 
 ## How it was trained
 
@@ -89,7 +90,9 @@ that only another passage has, and for columns that are empty or missing. {real}
    exact weights cannot be made again from the seed; the recipe can.
 
 The data are drawn by `tools/train_embedded_model/`: invented plants, products, limits and
-accounts. {data}
+accounts.
+
+{data}
 
 ## Measured learning curve
 
@@ -99,7 +102,10 @@ Exact whole answers on held-out conversations of the last stage, teacher-forced:
 | ---: | ---: | ---: | ---: | ---: | ---: |
 {curve}
 
-The curve was still rising; more steps, and then a wider model and vocabulary, would move it.
+The held-out conversations became harder and more varied each time the generator grew, so nearby
+lines compare better than distant ones. The learning rate was constant over the first two thirds,
+where the curve rose throughout, and then fell to nothing. More steps at the full rate, and then a
+wider model and vocabulary, are what would move it.
 """
 
 
@@ -141,7 +147,7 @@ def write_card(
         minutes=entries[-1]["minutes"],
         stages=entries[-1]["stage"] + 1,
         unanswerable="30 to 36 %",
-        data=data,
+        data="\n".join(wrap(data, 98)),
         curve="\n".join(_curve_line(entry) for entry in _spread(entries, 10)),
     )
     target.write_text(text, encoding="utf-8")
@@ -156,8 +162,8 @@ def _about_real_cells(names: list[str]) -> str:
     if not names:
         return ""
     return (
-        "The rows of real cells ask for cells of real CSV tables that were never trained on, "
-        "each beside other rows of the same table, with the right row given."
+        "\n\nThe last rows ask for cells of real CSV tables that nobody trained on, each beside "
+        "other rows\nof the same table, with the right row given."
     )
 
 
