@@ -42,8 +42,8 @@ _SMALL_MODEL_PARAMETERS = 100_000_000
 
 # Chosen with benchmarks/finetune_recipe.py on the embedded checkpoint; its table is in that file.
 _SMALL_MODEL = Recipe(
-    learning_rate=3e-3,
-    num_epochs=2.0,
+    learning_rate=2e-3,
+    num_epochs=3.0,
     batch_size=4,
     gradient_accumulation_steps=1,
     gradient_checkpointing=False,
