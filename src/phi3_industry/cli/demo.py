@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phi3_industry import __version__
-from phi3_industry.cli.parts import open_knowledge_base, print_answer
+from phi3_industry.cli.parts import choose_threads, open_knowledge_base, print_answer
 from phi3_industry.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
         train = _given(arguments.train_questions)
         held_out = _given(arguments.questions)
     output = Path(arguments.output)
+    choose_threads("embedded")
     llm = Phi3LLM(model="embedded")
     with open_knowledge_base(str(output / "kb")) as knowledge_base:
         for folder in folders:

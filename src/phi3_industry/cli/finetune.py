@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from phi3_industry.cli.parts import open_knowledge_base
+from phi3_industry.cli.parts import choose_threads, open_knowledge_base
 
 __all__ = ["run"]
 
@@ -15,6 +15,7 @@ def run(arguments: argparse.Namespace) -> int:
     from phi3_industry.finetuning.trainer import LoraFinetuneEngine
     from phi3_industry.llms import Phi3LLM
 
+    choose_threads(arguments.model)
     llm = Phi3LLM(model=arguments.model, quantization=arguments.quantization)
     with open_knowledge_base(
         arguments.kb, embedding=arguments.embedding, read_only=True

@@ -13,7 +13,14 @@ if TYPE_CHECKING:
     from phi3_industry.knowledge_base import KnowledgeBase
     from phi3_industry.llms import Phi3LLM
 
-__all__ = ["adapter_name", "describe_answer", "load_llm", "open_knowledge_base", "print_answer"]
+__all__ = [
+    "adapter_name",
+    "choose_threads",
+    "describe_answer",
+    "load_llm",
+    "open_knowledge_base",
+    "print_answer",
+]
 
 _WIDTH = 88
 
@@ -41,11 +48,26 @@ def load_llm(arguments: argparse.Namespace) -> Phi3LLM:
     """Make the LLM that a command asks for, with its adapter under the folder's name."""
     from phi3_industry.llms import Phi3LLM
 
+    choose_threads(arguments.model)
     llm = Phi3LLM(model=arguments.model, quantization=arguments.quantization)
     name = adapter_name(arguments)
     if name is not None:
         llm.load_adapter(arguments.adapter, name)
     return llm
+
+
+def choose_threads(model: str) -> None:
+    """Compute the embedded model on one thread.
+
+    Its matrices are so small that threads wait for each other longer than they compute; beside
+    another busy process the wait was ten times the work.
+    """
+    from phi3_industry.models.catalog import EMBEDDED
+
+    if model == EMBEDDED:
+        import torch
+
+        torch.set_num_threads(1)
 
 
 def adapter_name(arguments: argparse.Namespace) -> str | None:
