@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import pytest
 from llama_index.core.base.llms.types import ChatMessage
-from llama_index.core.node_parser import SentenceSplitter
-from llama_index.core.schema import Document
 
 from phi3_industry import Phi3LLM
 from phi3_industry.grounding.prompt import DEFAULT_PROMPT
-from phi3_industry.grounding.questions import load_questions
 
 PLANT = Path(__file__).parents[2] / "examples" / "plant"
 
 
 @pytest.fixture(scope="module")
 def prompts() -> list[list[ChatMessage]]:
-    """Grounded and closed-book prompts on pages of the example plant."""
-    texts = [path.read_text() for path in sorted((PLANT / "documents").rglob("*.md"))]
-    splitter = SentenceSplitter(chunk_size=80, chunk_overlap=0)
-    nodes = splitter.get_nodes_from_documents([Document(text=text) for text in texts])
-    passages = [node.get_content() for node in nodes]
-    questions = load_questions(PLANT / "questions.dev.jsonl")[:40]
-    assert len(passages) > 20
-    assert len(questions) == 40
-    made = [
-        DEFAULT_PROMPT.grounded(
-            question.question, passages[number % 20 : number % 20 + 1 + number % 3]
-        )
-        for number, question in enumerate(questions)
-    ]
-    made += [DEFAULT_PROMPT.closed_book(question.question) for question in questions[:10]]
+    """Grounded and closed-book prompts on rows of the example plant's tables."""
+    rows: list[dict[str, str]] = []
+    for table in sorted((PLANT / "documents" / "tables").glob("*.csv")):
+        with table.open(newline="", encoding="utf-8") as file:
+            rows += csv.DictReader(file)
+    assert len(rows) > 20
+    passages = ["; ".join(f"{key}: {value}" for key, value in row.items() if value) for row in rows]
+    made = []
+    for number, row in enumerate(rows[:30]):
+        tag = next(iter(row.values()))
+        columns = [key for key, value in row.items() if value][2:]
+        question = f"What is the {columns[number % len(columns)].lower()} of {tag}?"
+        shown = passages[number : number + 1 + number % 3]
+        made.append(DEFAULT_PROMPT.grounded(question, shown))
+        made.append(DEFAULT_PROMPT.closed_book(question))
     return [[ChatMessage(**message) for message in messages] for messages in made]
 
 

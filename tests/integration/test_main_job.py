@@ -35,7 +35,7 @@ def knowledge_base(tmp_path_factory: pytest.TempPathFactory) -> KnowledgeBase:
         ("What is the discharge pressure of P-4471?", "38.2 bar", "pumps.csv#P-4471"),
         ("What is the flow rate of P-4472?", "90 m3/h", "pumps.csv#P-4472"),
         ("What is the discharge pressure of P-4481?", "12.0 bar", "pumps.csv#P-4481"),
-        ("What is the oil type of pump P-4471?", "Tovex 32", "oil.md#Oil > Pump P-4471"),
+        ("What is the oil type of pump P-4471?", "Tovex 32", "oil.md#Pump P-4471"),
     ],
 )
 def test_a_question_is_answered_from_the_right_place_with_its_citation(

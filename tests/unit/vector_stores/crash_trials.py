@@ -7,6 +7,7 @@ its own because each trial is a fork of a process that has not yet started any t
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import shutil
@@ -32,7 +33,8 @@ def document_nodes(version: int) -> list[TextNode]:
         TextNode(
             id_=f"{document}-{number}",
             text=f"version{version} part{number}",
-            embedding=[1.0, float(version), float(number), 0.5],
+            # consecutive versions lie far apart on a circle, whatever their number
+            embedding=[math.cos(2.4 * version), math.sin(2.4 * version), number / 2, 0.5],
             relationships={NodeRelationship.SOURCE: RelatedNodeInfo(node_id=document)},
         )
         for number in range(NODES)
