@@ -26,7 +26,7 @@ def prompts() -> list[list[ChatMessage]]:
     made = []
     for number, row in enumerate(rows[:30]):
         tag = next(iter(row.values()))
-        columns = [key for key, value in row.items() if value][2:]
+        columns = [key for key, value in row.items() if value][1:]
         question = f"What is the {columns[number % len(columns)].lower()} of {tag}?"
         shown = passages[number : number + 1 + number % 3]
         made.append(DEFAULT_PROMPT.grounded(question, shown))
