@@ -20,7 +20,9 @@ def prompts() -> list[list[ChatMessage]]:
     rows: list[dict[str, str]] = []
     for table in sorted((PLANT / "documents" / "tables").glob("*.csv")):
         with table.open(newline="", encoding="utf-8") as file:
-            rows += csv.DictReader(file)
+            dialect = csv.Sniffer().sniff(file.readline())
+            file.seek(0)
+            rows += csv.DictReader(file, dialect=dialect)
     assert len(rows) > 20
     passages = ["; ".join(f"{key}: {value}" for key, value in row.items() if value) for row in rows]
     made = []
