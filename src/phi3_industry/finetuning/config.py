@@ -40,7 +40,7 @@ class Recipe:
 
 _SMALL_MODEL_PARAMETERS = 100_000_000
 
-# Chosen with benchmarks/finetune_recipe.py on the embedded checkpoint; its table is in that file.
+# Source: benchmarks/finetune_recipe.py on the embedded model; the table stands in that file.
 _SMALL_MODEL = Recipe(
     learning_rate=2e-3,
     num_epochs=3.0,
