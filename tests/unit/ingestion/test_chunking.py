@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import random
-import time
 
 import pytest
 
@@ -113,10 +112,16 @@ def test_tokenizer_never_sees_an_unbounded_text() -> None:
 
 
 @pytest.mark.parametrize("text", ["." * 200_000, "a." * 100_000, "\n \n" * 60_000, "(" * 200_000])
-def test_hostile_text_takes_no_quadratic_time(text: str) -> None:
-    started = time.perf_counter()
-    split_text(text, max_tokens=300, count_tokens=lambda part: len(part) // 4 + 1)
-    assert time.perf_counter() - started < 5
+def test_the_work_on_hostile_text_grows_with_its_length_alone(text: str) -> None:
+    counted = 0
+
+    def count(part: str) -> int:
+        nonlocal counted
+        counted += len(part)
+        return len(part) // 4 + 1
+
+    split_text(text, max_tokens=300, count_tokens=count)
+    assert counted < 50 * len(text)
 
 
 def test_limit_below_one_is_refused() -> None:

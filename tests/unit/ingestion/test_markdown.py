@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from phi3_industry.ingestion.markdown import plain_inline, read_markdown
@@ -121,17 +119,15 @@ def test_inline_marks_are_removed_and_content_is_kept(marked: str, plain: str) -
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "shown"),
     [
-        "[" * 30_000,
-        "[a](" * 8_000,
-        "**a" * 10_000,
-        "`" * 30_000,
-        "<a " * 10_000,
-        "# a" + " " * 60_000 + "b",
+        ("[" * 30_000, "[" * 30_000),
+        ("[a](" * 8_000, "[a](" * 8_000),
+        ("**a" * 10_000, "a" * 10_000),
+        ("`" * 30_000, ""),
+        ("<a " * 10_000, ("<a " * 10_000).strip()),
+        ("# a" + " " * 60_000 + "b", "a b"),
     ],
 )
-def test_hostile_marks_take_bounded_time(text: str) -> None:
-    started = time.perf_counter()
-    read(text)
-    assert time.perf_counter() - started < 5
+def test_marks_in_thousands_are_read_like_few(text: str, shown: str) -> None:
+    assert "".join(part for _, part in sections(read(text))) == shown
