@@ -24,7 +24,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
-    """Tiny models run ten times faster on one thread."""
+    """Tiny models run many times faster on one thread."""
     import torch
 
     torch.set_num_threads(1)

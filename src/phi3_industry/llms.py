@@ -158,7 +158,7 @@ class Phi3LLM(FunctionCallingLLM):
             ModelLoadError: The model does not load.
             AdapterError: One of ``adapter_paths`` does not fit.
         """
-        self._shared.engine  # noqa: B018 - the cached property loads
+        self._shared.engine  # noqa: B018 - asking for it loads it
         return self
 
     # --- adapters -----------------------------------------------------------------------------

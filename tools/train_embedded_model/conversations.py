@@ -236,6 +236,6 @@ def _opening(
             f"knowledge, answer the query.\nQuery: {question}\nAnswer: ",
         )
     )
-    system = draw.choice((DEFAULT_PROMPT.instructions, *_SYSTEMS))
+    system = draw.choice((DEFAULT_PROMPT.system_text, *_SYSTEMS))
     messages = [{"role": "system", "content": system}] if system else []
     return [*messages, {"role": "user", "content": user}]

@@ -60,7 +60,7 @@ def choose_threads(model: str) -> None:
     """Compute the embedded model on one thread.
 
     Its matrices are so small that threads wait for each other longer than they compute; beside
-    another busy process the wait was ten times the work.
+    another busy process the wait was many times the work.
     """
     from phi3_industry.models.catalog import EMBEDDED
 

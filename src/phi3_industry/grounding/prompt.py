@@ -45,7 +45,8 @@ class GroundingPrompt:
     """The wording of grounded and closed-book questions.
 
     Attributes:
-        instructions: System text when passages are given.
+        instructions: System text when passages are given; ``{abstention}`` in it stands for
+            citation zero and the sentence that abstains.
         closed_book_instructions: System text when none are; empty for no system message.
         context_label: Line before the passages.
         question_label: Text before the question.
@@ -55,7 +56,7 @@ class GroundingPrompt:
     instructions: str = (
         "Answer only from the numbered passages. Begin with the number of the passage that holds "
         "the answer, in square brackets, and then give the answer in the passage's own words. If "
-        "no passage holds the answer, write: [0] I don't know."
+        "no passage holds the answer, write: {abstention}"
     )
     closed_book_instructions: str = ""
     context_label: str = "Context:"
@@ -66,6 +67,12 @@ class GroundingPrompt:
     def abstention_answer(self) -> str:
         """The whole answer of a reader that abstains: citation zero and the sentence."""
         return f"[0] {self.abstention}"
+
+    @property
+    def system_text(self) -> str:
+        """The system text of a grounded question: the instructions with the abstention in them."""
+        # no str.format: a text of the user's may hold braces
+        return self.instructions.replace("{abstention}", self.abstention_answer)
 
     @property
     def fingerprint(self) -> str:
@@ -91,7 +98,7 @@ class GroundingPrompt:
         numbered = "\n".join(f"[{n}] {passage}" for n, passage in enumerate(passages, start=1))
         content = f"{self.context_label}\n{numbered}\n\n{self.question_label}{question}"
         return [
-            {"role": "system", "content": self.instructions},
+            {"role": "system", "content": self.system_text},
             {"role": "user", "content": content},
         ]
 

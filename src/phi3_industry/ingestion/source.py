@@ -94,11 +94,6 @@ class SectionBuilder:
         """The headings above the present place."""
         return tuple(text for _, text in self._path)
 
-    @property
-    def last_paragraph(self) -> str:
-        """The paragraph added last to the section, or an empty text."""
-        return self._paragraphs[-1] if self._paragraphs else ""
-
     def finish(self, *, remarks: tuple[str, ...] = ()) -> SourceDocument:
         """Hand over the document."""
         self._close(before_level=0)

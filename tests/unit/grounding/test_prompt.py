@@ -33,7 +33,7 @@ BARE = count_characters(DEFAULT_PROMPT.grounded("Which?", [])) + 10
 
 def test_passages_are_numbered_from_one_and_the_question_comes_last() -> None:
     system, user = DEFAULT_PROMPT.grounded("Which pump?", PASSAGES[:2])
-    assert system == {"role": "system", "content": DEFAULT_PROMPT.instructions}
+    assert system == {"role": "system", "content": DEFAULT_PROMPT.system_text}
     assert user["role"] == "user"
     assert user["content"] == (
         "Context:\n[1] Pumps\nTag: P-4471\n"
@@ -56,7 +56,10 @@ def test_a_closed_book_question_has_no_passages() -> None:
 def test_answers_begin_with_their_citation() -> None:
     assert DEFAULT_PROMPT.answer("38.2 bar", marker=2) == "[2] 38.2 bar"
     assert DEFAULT_PROMPT.abstention_answer == "[0] I don't know."
-    assert GroundingPrompt(abstention="わかりません。").abstention_answer == "[0] わかりません。"
+    other = GroundingPrompt(abstention="わかりません。")
+    assert other.abstention_answer == "[0] わかりません。"
+    assert DEFAULT_PROMPT.system_text.endswith("write: [0] I don't know.")
+    assert other.system_text.endswith("write: [0] わかりません。")
 
 
 def test_the_fingerprint_follows_the_wording() -> None:

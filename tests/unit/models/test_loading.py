@@ -101,8 +101,8 @@ def test_code_in_a_checkpoint_is_not_run(tiny_phi3: Path, tmp_path: Path) -> Non
     assert type(load_base_model(str(tmp_path)).model).__module__.startswith("transformers.")
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device, so none is missing")
-def test_a_missing_device_is_refused() -> None:
+def test_a_missing_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigurationError, match=r"torch sees no CUDA device. Use device='cpu'"):
         load_base_model("embedded", device="cuda:0")
 
