@@ -20,6 +20,7 @@ __all__ = [
     "Engine",
     "FinishReason",
     "GenerationRequest",
+    "Grammar",
     "Pooling",
     "SamplingParams",
     "TokenEvent",
@@ -65,6 +66,19 @@ class SamplingParams:
             raise ValueError("stop holds an empty text, which would end every answer at once.")
 
 
+@dataclass(frozen=True)
+class Grammar:
+    """What an answer must look like, whatever the model would rather say.
+
+    Attributes:
+        kind: Notation of the grammar.
+        text: The grammar itself: a JSON schema as JSON, or a grammar in EBNF.
+    """
+
+    kind: Literal["json_schema", "ebnf"]
+    text: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class GenerationRequest:
     """One prompt to continue.
@@ -74,12 +88,14 @@ class GenerationRequest:
         sampling: How to choose tokens and when to stop.
         adapter: Name of a loaded adapter; ``None`` is the base model.
         timeout_s: Seconds after which the request is stopped with ``RequestTimeoutError``.
+        grammar: Grammar that the answer obeys; ``None`` leaves it free.
     """
 
     prompt_ids: tuple[int, ...]
     sampling: SamplingParams = field(default_factory=SamplingParams)
     adapter: str | None = None
     timeout_s: float | None = None
+    grammar: Grammar | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
