@@ -1,7 +1,7 @@
-"""The checkpoints of the Phi-3 family: how much they hold, and where their length cliffs are.
+"""What a checkpoint can hold, read from its own configuration: window, length cliffs, budget.
 
-What a checkpoint's own configuration says comes first; the table holds what no configuration
-says. Any other checkpoint of the same architecture works by its configuration alone.
+:mod:`phi3_industry.models.family` lists the published checkpoints; any other of the same
+architecture works by its configuration alone.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Any
 
 __all__ = [
     "EMBEDDED",
-    "KNOWN_CHECKPOINTS",
     "SUPPORTED_MODEL_TYPES",
     "Checkpoint",
     "checkpoint_from_config",
@@ -25,19 +24,6 @@ EMBEDDED = "embedded"
 
 SUPPORTED_MODEL_TYPES = ("phi3", "phimoe")
 """The ``model_type`` values of configurations that can be loaded."""
-
-KNOWN_CHECKPOINTS: Mapping[str, str] = {
-    EMBEDDED: "the small checkpoint shipped with this package",
-    "microsoft/Phi-3-mini-4k-instruct": "3.8 B parameters",
-    "microsoft/Phi-3-mini-128k-instruct": "3.8 B parameters, long context",
-    "microsoft/Phi-3-medium-4k-instruct": "14 B parameters",
-    "microsoft/Phi-3-medium-128k-instruct": "14 B parameters, long context",
-    "microsoft/Phi-3.5-mini-instruct": "3.8 B parameters, long context, many languages",
-    "microsoft/Phi-3.5-MoE-instruct": "16 experts of 3.8 B parameters, long context",
-    "microsoft/phi-4": "14 B parameters",
-    "microsoft/Phi-4-mini-instruct": "3.8 B parameters, long context, many languages",
-}
-"""Checkpoints that the library was written for, with what to know when choosing."""
 
 _SLIDING_WINDOW_SAFE_MARGIN = 47
 
@@ -105,7 +91,8 @@ def checkpoint_from_config(name: str, config: Mapping[str, Any]) -> Checkpoint:
     kind = rope.get("rope_type") or rope.get("type")
     switch = None
     if kind in ("longrope", "su"):
-        switch = int(config.get("original_max_position_embeddings") or window)
+        original = "original_max_position_embeddings"
+        switch = int(config.get(original) or rope.get(original) or window)
     budget = min(window, switch or window)
     if sliding is not None:
         budget = min(budget, sliding - _SLIDING_WINDOW_SAFE_MARGIN)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,13 +12,20 @@ from typing import Any, Literal
 from phi3_industry.errors import ConfigurationError, ModelLoadError
 from phi3_industry.models.catalog import (
     EMBEDDED,
-    KNOWN_CHECKPOINTS,
-    SUPPORTED_MODEL_TYPES,
     Checkpoint,
     checkpoint_from_config,
     resolve_model,
 )
 from phi3_industry.models.chat_format import ChatFormat
+from phi3_industry.models.formats import load_config, stored_quantization
+from phi3_industry.models.memory import MemoryEstimate, Quantization, estimate_memory
+from phi3_industry.models.placement import (
+    check_fits_memory,
+    choose_device,
+    choose_dtype,
+    quantization_options,
+    quiet_bitsandbytes,
+)
 
 __all__ = [
     "DType",
@@ -30,8 +37,7 @@ __all__ = [
     "weights_fingerprint",
 ]
 
-DType = Literal["auto", "float32", "bfloat16"]
-Quantization = Literal["nf4", "int8"]
+DType = Literal["auto", "float32", "bfloat16", "float16"]
 
 _UNSTABLE_CONFIG_KEYS = (
     "_name_or_path",
@@ -59,7 +65,10 @@ class LoadedModel:
         revision: The revision that was asked for, if any.
         device: The device it is on.
         dtype: The type it computes in.
+        dtype_reason: Why it computes in that type, as words that end a sentence.
+        attention: The attention implementation of transformers that it computes with.
         quantization: How its linear layers are stored; ``None`` if as they are.
+        memory: What it takes in memory, by its configuration.
         config_hash: SHA-256 of the configuration, as hexadecimal text.
         weights_fingerprint: See :func:`weights_fingerprint`.
     """
@@ -72,9 +81,12 @@ class LoadedModel:
     revision: str | None
     device: str
     dtype: str
-    quantization: Quantization | None
+    quantization: str | None
     config_hash: str
     weights_fingerprint: str
+    memory: MemoryEstimate
+    dtype_reason: str = "as asked"
+    attention: str = "sdpa"
 
     @property
     def name(self) -> str:
@@ -95,9 +107,8 @@ def load_checkpoint(
     Raises:
         ModelLoadError: There is no such model, or it is of another kind.
     """
-    source, name = resolve_model(model)
-    config = _load_config(source, model, revision=revision, local_files_only=local_files_only)
-    return checkpoint_from_config(name, config.to_dict())
+    config = load_config(model, revision=revision, local_files_only=local_files_only)
+    return checkpoint_from_config(resolve_model(model)[1], config.to_dict())
 
 
 def load_base_model(
@@ -108,6 +119,7 @@ def load_base_model(
     quantization: Quantization | None = None,
     device: str = "auto",
     local_files_only: bool = False,
+    check_memory: bool = True,
 ) -> LoadedModel:
     """Load a base model.
 
@@ -116,47 +128,58 @@ def load_base_model(
     Args:
         model: ``"embedded"``, a folder, or a hub id.
         revision: Revision on the hub; ``None`` is its main branch.
-        dtype: The type to compute in. ``"auto"`` is float32 for the embedded model and the
-            checkpoint's own type for others.
+        dtype: The type to compute in. ``"auto"`` is float32 where the weights are stored so, and
+            otherwise bfloat16 if the device multiplies it, else float16 on a GPU and float32 on a
+            CPU.
         quantization: ``"nf4"`` (4 bits, double quantisation) or ``"int8"`` through bitsandbytes.
+            A checkpoint that is stored quantised stays as it is.
         device: A torch device; ``"auto"`` is the first CUDA device, else the CPU.
         local_files_only: Whether to keep off the network.
+        check_memory: Whether to refuse a model that does not fit into the free memory.
 
     Returns:
         The model with its tokenizer.
 
     Raises:
-        ModelLoadError: There is no such model, it is of another kind, or it does not load.
-        ConfigurationError: The tokenizer lacks what chat needs.
+        ModelLoadError: There is no such model, it is of another kind, it does not fit into
+            memory, or it does not load.
+        MissingDependencyError: Its quantisation needs a package that is not installed.
+        ConfigurationError: The tokenizer lacks what chat needs, there is no such device, dtype or
+            quantisation, or the checkpoint is stored in another quantisation than asked for.
     """
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    source, name = resolve_model(model)
-    config = _load_config(source, model, revision=revision, local_files_only=local_files_only)
-    device = _resolve_device(device)
-    compute = _resolve_dtype(dtype, name=name, config=config)
-    options: dict[str, Any] = {
-        "revision": revision,
-        "local_files_only": local_files_only,
-        "trust_remote_code": False,
-    }
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        with no_progress_bar(name == EMBEDDED):
-            network = AutoModelForCausalLM.from_pretrained(
-                source,
-                config=config,
-                dtype=getattr(torch, compute),
-                use_safetensors=True,
-                attn_implementation="sdpa",
-                **_quantization_options(quantization, compute=compute, device=device),
-                **options,
-            )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise ModelLoadError(f"The model '{model}' does not load: {error}") from error
-    if quantization is None:
+    quiet_bitsandbytes()
+    config = load_config(model, revision=revision, local_files_only=local_files_only)
+    name = resolve_model(model)[1]
+    layout = config.to_dict()
+    device = choose_device(device)
+    compute, reason = choose_dtype(dtype, name=name, config=layout, device=device)
+    stored = stored_quantization(layout)
+    if stored and quantization not in (None, stored):
+        raise ConfigurationError(
+            f"quantization is '{quantization}' and the weights of '{model}' are stored as "
+            f"'{stored}'. Leave quantization out, or use the original checkpoint."
+        )
+    placing = quantization_options(None if stored else quantization, dtype=compute, device=device)
+    if stored:
+        placing["device_map"] = {"": device}
+    # GPTQ, which is the third way to store weights, takes four bits as NF4 does
+    held: Any = "nf4" if stored == "gptq" else stored or quantization
+    if check_memory:
+        memory = check_fits_memory(model, layout, dtype=compute, quantization=held, device=device)
+    else:
+        memory = estimate_memory(layout, dtype=compute, quantization=held)
+    tokenizer, network = _load_parts(
+        model,
+        config,
+        small=name == EMBEDDED,
+        dtype=compute,
+        placing=placing,
+        revision=revision,
+        local_files_only=local_files_only,
+    )
+    if not placing:
         network.to(device)
+    _check_rotary_precision(network, model)
     network.eval()
     network.requires_grad_(False)
     stops = network.generation_config.eos_token_id
@@ -167,15 +190,72 @@ def load_base_model(
             tokenizer,
             stop_token_ids=[stops] if isinstance(stops, int) else stops or (),
         ),
-        checkpoint=checkpoint_from_config(name, config.to_dict()),
+        checkpoint=checkpoint_from_config(name, layout),
         source=model,
         revision=revision,
         device=device,
         dtype=compute,
-        quantization=quantization,
+        dtype_reason=reason,
+        attention=str(network.config._attn_implementation),
+        quantization=stored or quantization,
+        memory=memory,
         config_hash=_config_hash(config),
         weights_fingerprint=weights_fingerprint(network),
     )
+
+
+def _load_parts(
+    model: str,
+    config: Any,
+    *,
+    small: bool,
+    dtype: str,
+    placing: Mapping[str, Any],
+    revision: str | None,
+    local_files_only: bool,
+) -> tuple[Any, Any]:
+    """Load the tokenizer and the network of a model that has passed every check."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    source, _ = resolve_model(model)
+    options: dict[str, Any] = {
+        "revision": revision,
+        "local_files_only": local_files_only,
+        "trust_remote_code": False,
+    }
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        with no_progress_bar(small):
+            network = AutoModelForCausalLM.from_pretrained(
+                source,
+                config=config,
+                dtype=getattr(torch, dtype),
+                use_safetensors=True,
+                # the one implementation that takes left-padded rows, every dtype and both devices
+                attn_implementation="sdpa",
+                **placing,
+                **options,
+            )
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        raise ModelLoadError(f"The model '{model}' does not load: {error}") from error
+    return tokenizer, network
+
+
+def _check_rotary_precision(network: Any, model: str) -> None:
+    """Check that the rotary frequencies are float32: in 16 bits, far positions run together.
+
+    Source: candle issue 3698.
+    """
+    import torch
+
+    for name, buffer in network.named_buffers():
+        if "inv_freq" in name and buffer.dtype != torch.float32:
+            raise ModelLoadError(
+                f"The rotary frequencies of '{model}' ({name}) are {buffer.dtype}; in less than "
+                "float32 long prompts degrade. Use a version of transformers that keeps them in "
+                "float32."
+            )
 
 
 @contextmanager
@@ -222,76 +302,6 @@ def weights_fingerprint(model: Any) -> str:
         rounded = weight.detach().to("cpu", torch.bfloat16).contiguous()
         digest.update(rounded.view(torch.int16).numpy().tobytes())
     return digest.hexdigest()
-
-
-def _load_config(source: str, model: str, *, revision: str | None, local_files_only: bool) -> Any:
-    from transformers import AutoConfig
-
-    try:
-        config = AutoConfig.from_pretrained(
-            source,
-            revision=revision,
-            local_files_only=local_files_only,
-            trust_remote_code=False,
-        )
-    except (OSError, ValueError, KeyError) as error:
-        known = ", ".join(KNOWN_CHECKPOINTS)
-        raise ModelLoadError(
-            f"There is no model '{model}': it is neither '{EMBEDDED}', nor a folder with a "
-            f"config.json of a known kind, nor a hub id that can be reached ({error}). Known "
-            f"checkpoints: {known}."
-        ) from error
-    if config.model_type not in SUPPORTED_MODEL_TYPES:
-        raise ModelLoadError(
-            f"The model '{model}' is of the type '{config.model_type}'; this library loads the "
-            f"types {list(SUPPORTED_MODEL_TYPES)}. Use an instruct checkpoint of the Phi-3 "
-            "family, such as 'microsoft/Phi-3-mini-4k-instruct'."
-        )
-    return config
-
-
-def _resolve_device(device: str) -> str:
-    import torch
-
-    if device == "auto":
-        return "cuda:0" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigurationError(
-            f"The device '{device}' was asked for and torch sees no CUDA device. Use "
-            "device='cpu', or install a CUDA build of torch."
-        )
-    return device
-
-
-def _resolve_dtype(dtype: DType, *, name: str, config: Any) -> str:
-    if dtype != "auto":
-        return dtype
-    stored = str(getattr(config, "dtype", None) or "float32").removeprefix("torch.")
-    return "bfloat16" if name != EMBEDDED and stored in ("bfloat16", "float16") else "float32"
-
-
-def _quantization_options(
-    quantization: Quantization | None, *, compute: str, device: str
-) -> dict[str, Any]:
-    if quantization is None:
-        return {}
-    import torch
-    from transformers import BitsAndBytesConfig
-
-    if quantization == "nf4":
-        config = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=getattr(torch, compute),
-        )
-    elif quantization == "int8":
-        config = BitsAndBytesConfig(load_in_8bit=True)
-    else:
-        raise ConfigurationError(
-            f"quantization is {quantization!r}; it must be None, 'nf4' or 'int8'."
-        )
-    return {"quantization_config": config, "device_map": {"": device}}
 
 
 def _config_hash(config: Any) -> str:

@@ -108,5 +108,5 @@ def test_a_missing_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_unknown_quantisation_is_refused() -> None:
-    with pytest.raises(ModelLoadError, match="must be None, 'nf4' or 'int8'"):
+    with pytest.raises(ConfigurationError, match="must be None, 'nf4' or 'int8'"):
         load_base_model("embedded", quantization="int3")  # type: ignore[arg-type]
