@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from phi3_industry.errors import (
-    AdapterError,
-    AdapterMismatchError,
-    AdapterNotFoundError,
-    TargetModuleError,
-)
+from phi3_industry.errors import AdapterError, AdapterMismatchError, AdapterNotFoundError
 from phi3_industry.models.loading import LoadedModel
+from phi3_industry.models.lora_layers import (
+    check_weights,
+    linear_module_names,
+    read_lora_config,
+    resolve_target_modules,
+)
 
 __all__ = [
     "MANIFEST_NAME",
@@ -177,18 +178,32 @@ def read_manifest(folder: str | PathLike[str]) -> AdapterManifest:
 
 
 def check_fits(
-    manifest: AdapterManifest, loaded: LoadedModel, *, adapter: str | PathLike[str]
+    manifest: AdapterManifest,
+    loaded: LoadedModel,
+    *,
+    adapter: str | PathLike[str],
+    prompt_fingerprint: str | None = None,
 ) -> None:
-    """Check that an adapter was made for a base model.
+    """Check that an adapter was made for a base model, and for a prompt if one is named.
 
     Args:
         manifest: The adapter's manifest.
         loaded: The base model.
         adapter: Path or name of the adapter, for the message.
+        prompt_fingerprint: Fingerprint of the grounding prompt it is to be asked with; ``None``
+            leaves the prompt unchecked.
 
     Raises:
-        AdapterMismatchError: It was made for another base model or chat format.
+        AdapterMismatchError: It was made for another base model, chat format or prompt.
     """
+    if prompt_fingerprint not in (None, manifest.prompt_fingerprint):
+        raise AdapterMismatchError(
+            str(adapter),
+            what="the prompt",
+            expected=f"the one it was trained with ({manifest.prompt_fingerprint[:12]})",
+            found=f"another ({str(prompt_fingerprint)[:12]})",
+            advice="Ask with the prompt of its training, or train it again with this one.",
+        )
     advice = f"Load it on the base model it was trained on, '{manifest.base_model}'."
     for what, expected, found in (
         ("the base model's configuration", manifest.base_config_hash, loaded.config_hash),
@@ -225,15 +240,16 @@ def attach_adapter(model: Any, folder: str | PathLike[str], *, internal_name: st
         The PEFT model, in evaluation mode; the adapter computes where it is named.
 
     Raises:
+        AdapterError: It is no LoRA adapter, or it replaces whole layers.
         AdapterMismatchError: A weight is missing, unexpected, or of another shape.
         TargetModuleError: The adapter targets a module that the model does not have.
     """
-    from peft import LoraConfig, PeftModel
+    from peft import PeftModel
 
     folder = Path(folder)
-    config = LoraConfig.from_pretrained(str(folder))
+    config = read_lora_config(folder)
     base = model.get_base_model() if isinstance(model, PeftModel) else model
-    _check_weights(folder, base, config)
+    check_weights(folder, base, config)
     if isinstance(model, PeftModel):
         model.load_adapter(str(folder), adapter_name=internal_name, is_trainable=False)
     else:
@@ -241,82 +257,6 @@ def attach_adapter(model: Any, folder: str | PathLike[str], *, internal_name: st
             model, str(folder), adapter_name=internal_name, is_trainable=False
         )
     return model.eval()
-
-
-def linear_module_names(model: Any) -> dict[str, tuple[int, int]]:
-    """List the linear layers that an adapter may target, the output head left out.
-
-    Args:
-        model: A causal language model, quantised or not, with or without adapters.
-
-    Returns:
-        For each full module name ``(out_features, in_features)``.
-    """
-    head = model.get_output_embeddings()
-    layers: dict[str, tuple[int, int]] = {}
-    for name, module in model.named_modules():
-        # an attached adapter wraps each target and keeps the layer itself inside
-        parts = [part for part in name.split(".") if part != "base_layer"]
-        if "lora_A" in parts or "lora_B" in parts or module is head:
-            continue
-        if hasattr(module, "in_features") and hasattr(module, "out_features"):
-            layers[".".join(parts)] = (int(module.out_features), int(module.in_features))
-    return layers
-
-
-def resolve_target_modules(model: Any, requested: Sequence[str] | None) -> list[str]:
-    """Say which modules an adapter trains, by what the loaded model has.
-
-    PEFT is silent as long as one of several targets is found, and the rest stays untrained.
-
-    Args:
-        model: The base model.
-        requested: Names of linear layers, such as ``["qkv_proj", "o_proj"]``; ``None`` takes
-            all but the output head.
-
-    Returns:
-        The names, sorted.
-
-    Raises:
-        TargetModuleError: Any of the requested names is in no layer of the model.
-    """
-    available = sorted({name.rsplit(".", 1)[-1] for name in linear_module_names(model)})
-    if requested is None:
-        return available
-    missing = [name for name in requested if name not in available]
-    if missing or not requested:
-        raise TargetModuleError(missing, available)
-    return sorted(set(requested))
-
-
-def _check_weights(folder: Path, base: Any, config: Any) -> None:
-    """Compare the weights in an adapter file with what its configuration asks of the model."""
-    from safetensors import safe_open
-
-    targets = config.target_modules
-    targets = [targets] if isinstance(targets, str) else sorted(targets or ())
-    layers = linear_module_names(base)
-    resolve_target_modules(base, targets)
-    expected: dict[str, tuple[int, ...]] = {}
-    for name, (rows, columns) in layers.items():
-        if name.rsplit(".", 1)[-1] in targets:
-            expected[f"base_model.model.{name}.lora_A.weight"] = (config.r, columns)
-            expected[f"base_model.model.{name}.lora_B.weight"] = (rows, config.r)
-    with safe_open(str(folder / _WEIGHTS_NAME), framework="numpy") as file:
-        found = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
-    if found == expected:
-        return
-    differing = sorted(
-        key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key)
-    )
-    first = differing[0]
-    raise AdapterMismatchError(
-        str(folder),
-        what=f"the weight {first} (and {len(differing) - 1} others)",
-        expected=expected.get(first, "absent"),
-        found=found.get(first, "absent"),
-        advice="Plain LoRA weights on the linear layers of this base model can be loaded.",
-    )
 
 
 def _parse_manifest(path: Path) -> AdapterManifest:

@@ -10,14 +10,15 @@ Source of the fault this avoids: transformers issue 29279.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from phi3_industry.errors import ConfigurationError, EngineError
+from phi3_industry.errors import ConfigurationError
+from phi3_industry.models.content_encoder import ContentEncoder
 
 __all__ = ["ChatFormat"]
 
@@ -25,6 +26,7 @@ _TURN_ENDERS = (
     "<|end|>",
     "<|endoftext|>",
     "<|im_end|>",
+    "<|im_start|>",
     "<|assistant|>",
     "<|user|>",
     "<|system|>",
@@ -32,8 +34,18 @@ _TURN_ENDERS = (
 )
 """Control tokens at which an answer is over, whether or not a configuration lists them."""
 
-_Piece = tuple[int, ...] | int
-"""Template token ids, or the index of the message whose content stands there."""
+
+@dataclass(frozen=True)
+class _Place:
+    """Where the content of a message stands, and which white space around it is swallowed."""
+
+    message: int
+    after_strip: bool
+    before_strip: bool
+
+
+_Piece = tuple[int, ...] | _Place
+"""Template token ids, or a place of content."""
 
 
 class ChatFormat:
@@ -67,9 +79,12 @@ class ChatFormat:
         added = tokenizer.added_tokens_decoder
         self.control_token_ids = frozenset(added) | frozenset(tokenizer.all_special_ids)
         self.stop_token_ids = self._find_stop_ids(stop_token_ids)
-        self._strips_right = {str(token): bool(token.rstrip) for token in added.values()}
-        self._plain, self._anchors = _tokenizer_without_control(backend_json)
-        self._forbidden = self.control_token_ids - {tokenizer.unk_token_id}
+        self._control_texts = tuple(str(token) for token in added.values())
+        self._strips_right = tuple(str(token) for token in added.values() if token.rstrip)
+        self._strips_left = tuple(str(token) for token in added.values() if token.lstrip)
+        self._content = ContentEncoder(
+            backend_json, control_token_ids=self.control_token_ids - {tokenizer.unk_token_id}
+        )
         self._pieces = lru_cache(maxsize=256)(self._render)
         digest = hashlib.sha256(str(tokenizer.chat_template).encode())
         digest.update(backend_json.encode())
@@ -100,16 +115,22 @@ class ChatFormat:
             turns = _fold_system(turns)
         shape = tuple((role, bool(content)) for role, content in turns)
         ids: list[int] = []
-        for piece, strips in self._pieces(shape, add_generation_prompt):
-            if isinstance(piece, int):
-                ids.extend(self._encode_content(turns[piece][1], after_strip=strips))
+        for piece in self._pieces(shape, add_generation_prompt):
+            if isinstance(piece, _Place):
+                ids.extend(
+                    self._content.encode(
+                        turns[piece.message][1],
+                        after_strip=piece.after_strip,
+                        before_strip=piece.before_strip,
+                    )
+                )
             else:
                 ids.extend(piece)
         return ids
 
     def encode_text(self, text: str) -> list[int]:
         """Turn text into token ids as the content of a message, never as control tokens."""
-        return self._encode_content(text, after_strip=False)
+        return self._content.encode(text)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Turn token ids into text, control tokens left out."""
@@ -128,7 +149,7 @@ class ChatFormat:
         """
         shape = (("user", True), ("assistant", True))
         pieces = self._pieces(shape, False)
-        closing = pieces[-1][0]
+        closing = pieces[-1]
         if isinstance(closing, tuple):
             for position, token in enumerate(closing, start=1):
                 if token in self.stop_token_ids:
@@ -141,7 +162,7 @@ class ChatFormat:
 
     def control_text_in(self, text: str) -> str | None:
         """Give a control token that a text spells out, or ``None``."""
-        return next((token for token in self._strips_right if token in text), None)
+        return next((token for token in self._control_texts if token in text), None)
 
     def _find_stop_ids(self, further: Iterable[int]) -> frozenset[int]:
         vocabulary = {
@@ -161,15 +182,13 @@ class ChatFormat:
             pieces = self._pieces(shape, True)
         except _DroppedMessageError:
             return False
-        return all(any(piece == index for piece, _ in pieces) for index in systems)
+        shown = {piece.message for piece in pieces if isinstance(piece, _Place)}
+        return shown.issuperset(systems)
 
     def _render(
         self, shape: tuple[tuple[str, bool], ...], add_generation_prompt: bool
-    ) -> tuple[tuple[_Piece, bool], ...]:
-        """Split a rendered template into template ids and places of content.
-
-        Each place of content says whether the control token before it swallows white space.
-        """
+    ) -> tuple[_Piece, ...]:
+        """Split a rendered template into template ids and places of content."""
         mark = f"content{secrets.token_hex(16)}"
         messages = [
             {"role": role, "content": f"{mark}{index:06d}" if filled else ""}
@@ -184,45 +203,26 @@ class ChatFormat:
             raise ConfigurationError(
                 f"The chat template refuses messages with the roles {roles}: {error}"
             ) from error
-        pieces: list[tuple[_Piece, bool]] = []
-        shown = set()
-        strips = False
-        for position, part in enumerate(re.split(rf"{mark}(\d{{6}})", text)):
+        parts = re.split(rf"{mark}(\d{{6}})", text)
+        pieces: list[_Piece] = []
+        for position, part in enumerate(parts):
             if position % 2:
-                shown.add(int(part))
-                pieces.append((int(part), strips))
+                before, after = parts[position - 1].rstrip(), parts[position + 1].lstrip()
+                pieces.append(
+                    _Place(
+                        message=int(part),
+                        after_strip=before.endswith(self._strips_right),
+                        before_strip=after.startswith(self._strips_left),
+                    )
+                )
             elif part:
                 encoding = self._backend.encode(part, add_special_tokens=False)
-                pieces.append((tuple(encoding.ids), False))
-                strips = self._ends_with_stripping_token(part)
+                pieces.append(tuple(encoding.ids))
+        shown = {piece.message for piece in pieces if isinstance(piece, _Place)}
         dropped = [i for i, (_, filled) in enumerate(shape) if filled and i not in shown]
         if dropped:
             raise _DroppedMessageError(shape[dropped[0]][0])
         return tuple(pieces)
-
-    def _ends_with_stripping_token(self, text: str) -> bool:
-        bare = text.rstrip()
-        return any(bare.endswith(token) for token, strips in self._strips_right.items() if strips)
-
-    def _encode_content(self, text: str, *, after_strip: bool) -> list[int]:
-        anchor = self._anchors[after_strip]
-        encoding = self._plain.encode(anchor + text, add_special_tokens=False)
-        ids, offsets = encoding.ids[1:], encoding.offsets[1:]
-        for token, (start, end) in zip(ids, offsets, strict=True):
-            if token in self._forbidden:
-                return self._encode_apart(text, start - len(anchor), end - len(anchor))
-        return list(ids)
-
-    def _encode_apart(self, text: str, start: int, end: int) -> list[int]:
-        """Encode a text in two parts, cut inside a stretch that reads as a control token."""
-        if end - start < 2:
-            raise EngineError(
-                f"The text {text[start:end]!r} can only be encoded as a control token of this "
-                "tokenizer. Remove it from the content."
-            )
-        cut = start + 1
-        head = self._encode_content(text[:cut], after_strip=False)
-        return head + self._encode_content(text[cut:], after_strip=False)
 
 
 class _DroppedMessageError(ConfigurationError):
@@ -247,25 +247,3 @@ def _fold_system(turns: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
         "The chat template knows no system role and there is no user message that could carry "
         "the system text. Add a user message."
     )
-
-
-def _tokenizer_without_control(backend_json: str) -> tuple[Any, dict[bool, str]]:
-    """Build a tokenizer for content: the same text model, none of the control tokens.
-
-    Tokenizers treat the beginning of a text in a way of its own. Content never stands there:
-    it follows a control token. An anchor token that nobody can guess takes that token's place,
-    one that leaves white space after it alone and one that swallows it, and is taken off again.
-    """
-    from tokenizers import AddedToken, Tokenizer
-
-    layout = json.loads(backend_json)
-    layout.update(added_tokens=[], post_processor=None, truncation=None, padding=None)
-    plain = Tokenizer.from_str(json.dumps(layout))
-    anchors = {strips: f"anchor{secrets.token_hex(16)}" for strips in (False, True)}
-    plain.add_special_tokens(
-        [
-            AddedToken(text, rstrip=strips, normalized=False, special=True)
-            for strips, text in anchors.items()
-        ]
-    )
-    return plain, anchors
