@@ -61,7 +61,7 @@ def load_config(model: str, *, revision: str | None = None, local_files_only: bo
         _refuse_other_kinds(model, raw)
         _refuse_other_quantisations(model, raw)
         return AutoConfig.from_pretrained(source, trust_remote_code=False, **options)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         known = ", ".join(KNOWN_CHECKPOINTS)
         raise ModelLoadError(
             f"There is no model '{model}': it is neither '{EMBEDDED}', nor a folder with a "
