@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from phi3_industry.models.catalog import (
     resolve_model,
 )
 from phi3_industry.models.chat_format import ChatFormat
-from phi3_industry.models.formats import load_config, stored_quantization
+from phi3_industry.models.formats import config_hash, load_config, stored_quantization
 from phi3_industry.models.memory import MemoryEstimate, Quantization, estimate_memory
 from phi3_industry.models.placement import (
     check_fits_memory,
@@ -38,18 +37,6 @@ __all__ = [
 ]
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
-
-_UNSTABLE_CONFIG_KEYS = (
-    "_name_or_path",
-    "architectures",
-    "auto_map",
-    "dtype",
-    "quantization_config",
-    "torch_dtype",
-    "transformers_version",
-    "use_cache",
-)
-"""Keys of a configuration that do not change what the model computes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,7 +186,7 @@ def load_base_model(
         attention=str(network.config._attn_implementation),
         quantization=stored or quantization,
         memory=memory,
-        config_hash=_config_hash(config),
+        config_hash=config_hash(config),
         weights_fingerprint=weights_fingerprint(network),
     )
 
@@ -302,10 +289,3 @@ def weights_fingerprint(model: Any) -> str:
         rounded = weight.detach().to("cpu", torch.bfloat16).contiguous()
         digest.update(rounded.view(torch.int16).numpy().tobytes())
     return digest.hexdigest()
-
-
-def _config_hash(config: Any) -> str:
-    layout = {
-        key: value for key, value in config.to_dict().items() if key not in _UNSTABLE_CONFIG_KEYS
-    }
-    return hashlib.sha256(json.dumps(layout, sort_keys=True, default=str).encode()).hexdigest()
