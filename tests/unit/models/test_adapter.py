@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -167,3 +168,122 @@ def test_missing_and_unexpected_and_misshapen_weights_are_refused(
         rewrite_weights(adapter, change)
         with pytest.raises(AdapterMismatchError, match=r"the weight base_model\.model\."):
             attach_adapter(load_base_model(str(tiny_phi3)).model, adapter, internal_name="a")
+
+
+def save_peft_adapter(folder: Path, base: Path, config: Any) -> Path:
+    """An adapter of PEFT's with a manifest, its weights as PEFT first draws them."""
+    from peft import get_peft_model
+
+    get_peft_model(load_base_model(str(base)).model, config).save_pretrained(folder)
+    write_manifest(
+        folder,
+        load_base_model(str(base)),
+        prompt_fingerprint="none",
+        method="lora",
+        data_fingerprint="none",
+        metrics={},
+    )
+    return folder
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"target_modules": ["o_proj"]},
+        {"target_modules": r".*layers\.1\..*qkv_proj"},
+        {"target_modules": "all-linear"},
+        {"target_modules": ["qkv_proj"], "layers_to_transform": [0]},
+        {"target_modules": ["qkv_proj", "o_proj"], "rank_pattern": {"o_proj": 2}},
+        {"target_modules": ["o_proj"], "use_dora": True},
+        {"target_modules": ["o_proj"], "use_rslora": True},
+    ],
+)
+def test_whatever_plain_lora_peft_saves_is_attached(
+    tiny_phi3: Path, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    from peft import LoraConfig, get_peft_model_state_dict
+
+    adapter = save_peft_adapter(tmp_path / "adapter", tiny_phi3, LoraConfig(r=4, **settings))
+    adapted = attach_adapter(load_base_model(str(tiny_phi3)).model, adapter, internal_name="a")
+    saved = load_file(adapter / "adapter_model.safetensors")
+    attached = get_peft_model_state_dict(adapted, adapter_name="a")
+    assert attached.keys() == saved.keys()
+    assert all(torch.equal(attached[name], saved[name]) for name in saved)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"modules_to_save": ["norm"]}, r"sets modules_to_save to \['norm'\], so it replaces"),
+        ({"bias": "lora_only"}, r"changes biases \(bias='lora_only'\)"),
+        ({"trainable_token_indices": [1]}, "sets trainable_token_indices to"),
+    ],
+)
+def test_an_adapter_that_changes_what_others_share_is_refused(
+    tiny_phi3: Path, tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
+    from peft import LoraConfig
+
+    adapter = save_peft_adapter(
+        tmp_path / "adapter", tiny_phi3, LoraConfig(target_modules=["o_proj"], **settings)
+    )
+    with pytest.raises(AdapterError, match=message):
+        attach_adapter(load_base_model(str(tiny_phi3)).model, adapter, internal_name="a")
+
+
+def test_another_kind_of_adapter_is_refused(tiny_phi3: Path, tmp_path: Path) -> None:
+    from peft import LoKrConfig
+
+    adapter = save_peft_adapter(
+        tmp_path / "adapter", tiny_phi3, LoKrConfig(r=2, target_modules=["o_proj"])
+    )
+    with pytest.raises(AdapterError, match=r"of the type 'LOKR'; this library loads LoRA"):
+        attach_adapter(load_base_model(str(tiny_phi3)).model, adapter, internal_name="a")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"peft_type": "LORA", "r": ['])
+def test_an_unreadable_adapter_configuration_is_refused(
+    tiny_phi3: Path, adapter: Path, text: str
+) -> None:
+    (adapter / "adapter_config.json").write_text(text)
+    with pytest.raises(AdapterError):
+        attach_adapter(load_base_model(str(tiny_phi3)).model, adapter, internal_name="a")
+
+
+def test_unreadable_weights_are_refused(tiny_phi3: Path, adapter: Path) -> None:
+    (adapter / "adapter_model.safetensors").write_bytes(b"x" * 100)
+    with pytest.raises(AdapterError, match=r"adapter_model\.safetensors' cannot be read"):
+        attach_adapter(load_base_model(str(tiny_phi3)).model, adapter, internal_name="a")
+
+
+def test_targets_that_are_not_in_the_model_are_refused_before_loading(
+    tiny_phi3: Path, adapter: Path
+) -> None:
+    path = adapter / "adapter_config.json"
+    settings = json.loads(path.read_text())
+    path.write_text(json.dumps({**settings, "target_modules": ["o_proj", "q_proj"]}))
+    with pytest.raises(TargetModuleError, match=r"\['q_proj'\] are not in this model"):
+        attach_adapter(load_base_model(str(tiny_phi3)).model, adapter, internal_name="a")
+
+
+def test_an_adapter_of_another_prompt_is_refused_unless_the_prompt_is_left_open(
+    base: LoadedModel, adapter: Path
+) -> None:
+    manifest = read_manifest(adapter)
+    check_fits(manifest, base, adapter=adapter)
+    check_fits(manifest, base, adapter=adapter, prompt_fingerprint="none")
+    with pytest.raises(AdapterMismatchError, match=r"the prompt should be the one .* \(none\)"):
+        check_fits(manifest, base, adapter=adapter, prompt_fingerprint="other")
+
+
+def test_a_refused_adapter_leaves_the_model_as_it_was(tiny_phi3: Path, tmp_path: Path) -> None:
+    good = save_random_adapter(tmp_path / "good", tiny_phi3)
+    bad = save_random_adapter(tmp_path / "bad", tiny_phi3, seed=1)
+    rewrite_weights(bad, lambda weights: weights.pop(sorted(weights)[0]))
+    model = attach_adapter(load_base_model(str(tiny_phi3)).model, good, internal_name="good")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(AdapterMismatchError):
+        attach_adapter(model, bad, internal_name="bad")
+    after = model.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
