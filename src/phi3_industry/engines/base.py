@@ -7,7 +7,7 @@ no text can become a control token on its way through an engine.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from typing import TYPE_CHECKING, Literal
@@ -87,7 +87,8 @@ class GenerationRequest:
         prompt_ids: The prompt as token ids, the chat template's own included.
         sampling: How to choose tokens and when to stop.
         adapter: Name of a loaded adapter; ``None`` is the base model.
-        timeout_s: Seconds after which the request is stopped with ``RequestTimeoutError``.
+        timeout_s: Seconds from its submission after which the request is stopped with
+            ``RequestTimeoutError``.
         grammar: Grammar that the answer obeys; ``None`` leaves it free.
     """
 
@@ -141,12 +142,23 @@ class Engine(ABC):
     def generate(self, request: GenerationRequest) -> Iterator[TokenEvent]:
         """Continue a prompt token by token.
 
-        Nothing is computed ahead of what is taken: closing the iterator stops the work.
+        Requests that come at the same time are computed together. At most two tokens are
+        computed ahead of what was asked for: closing the iterator, or forgetting it, stops the
+        work.
 
         Raises:
+            ValueError: The prompt is empty, or the grammar is none.
             AdapterNotFoundError: No adapter of that name is loaded.
-            RequestTimeoutError: ``timeout_s`` is over.
+            EngineOverloadedError: Too many requests are waiting.
+            RequestTimeoutError: ``timeout_s`` is over, counted from the call.
             EngineError: Computing failed.
+        """
+
+    @abstractmethod
+    def agenerate(self, request: GenerationRequest) -> AsyncIterator[TokenEvent]:
+        """Continue a prompt token by token without blocking the event loop.
+
+        As :meth:`generate`, from the first item on. Waiting requests take no thread each.
         """
 
     @abstractmethod

@@ -2,58 +2,93 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Iterator, Sequence
+import asyncio
+import queue
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Self
 
-from phi3_industry.engines.base import (
-    Engine,
-    FinishReason,
-    GenerationRequest,
-    Pooling,
-    SamplingParams,
-    TokenEvent,
-    Usage,
-)
+from phi3_industry.engines.base import Engine, GenerationRequest, Pooling, TokenEvent
 from phi3_industry.engines.detokenizer import StreamDecoder
-from phi3_industry.errors import AdapterNotFoundError, EngineError, RequestTimeoutError
-from phi3_industry.models.adapter import attach_adapter, check_fits, read_manifest
+from phi3_industry.engines.generation import Generation
+from phi3_industry.engines.packed_model import PASS_TOKENS, PackedModel
+from phi3_industry.engines.packing import PackedSpan, SequenceCache
+from phi3_industry.engines.sampling import GrammarStarter, TokenChooser
+from phi3_industry.engines.scheduler import Scheduler, SchedulerStatistics
+from phi3_industry.engines.scoring import pooled_states, score_continuations
+from phi3_industry.errors import AdapterError
 from phi3_industry.models.loading import LoadedModel
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
     from numpy.typing import NDArray
 
-__all__ = ["LocalEngine"]
+__all__ = ["LocalEngine", "TokenStream"]
 
-_BASE = "__base__"  # PEFT's name for a row without adapter
-_ROWS_PER_PASS = 8
+Item = TokenEvent | BaseException
 
 
 class LocalEngine(Engine):
     """Computes with a model in this process.
 
-    Each step names the adapter of its own rows, so that requests for different adapters may be
-    interleaved: there is no active adapter that one request could leave behind for another.
+    Requests that come at the same time, from threads or from event loops, for the base model and
+    for any adapters, share one running batch. In float32 the greedy answer to a request is the
+    same whoever shares its batch; in bfloat16 a token may differ where two are nearly as likely.
 
     Args:
         loaded: The base model.
+        max_batch_size: The most requests that are computed at once.
+        max_queue: The most requests that wait for their turn; one more is refused.
+        prefill_chunk: Prompt tokens that are computed at once beside running requests. Fewer
+            make these run more evenly, more let new ones begin sooner.
+        grammars: Compiles the grammars of requests; ``None`` takes
+            :class:`~phi3_industry.engines.constrained.GrammarCompiler` when one comes.
     """
 
-    def __init__(self, loaded: LoadedModel) -> None:
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        *,
+        max_batch_size: int = 16,
+        max_queue: int = 1024,
+        prefill_chunk: int = 512,
+        grammars: GrammarStarter | None = None,
+    ) -> None:
+        for name, value in (
+            ("max_batch_size", max_batch_size),
+            ("max_queue", max_queue),
+            ("prefill_chunk", prefill_chunk),
+        ):
+            if value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1.")
         self.loaded = loaded
-        self._model = loaded.model
-        self._internal_names: dict[str, str] = {}
-        self._attached = 0
-        self._lock = threading.RLock()
+        self._model = PackedModel(loaded)
+        self._grammars = grammars
+        self._scheduler = Scheduler(
+            self._model,
+            begin=self._begin,
+            max_batch_size=max_batch_size,
+            max_queue=max_queue,
+            prefill_chunk=prefill_chunk,
+        )
 
     @property
     def adapters(self) -> tuple[str, ...]:
         """Names of the loaded adapters, sorted."""
-        return tuple(sorted(self._internal_names))
+        return self._model.adapters.names
+
+    @property
+    def adapters_alone(self) -> tuple[str, ...]:
+        """Names of the adapters that cannot share a batch with others, sorted.
+
+        PEFT mixes plain LoRA alone; DoRA and other variants are computed in batches of their own.
+        """
+        return self._model.adapters.alone
+
+    @property
+    def statistics(self) -> SchedulerStatistics:
+        """What was computed since the engine was made."""
+        return self._scheduler.statistics
 
     def load_adapter(self, path: str | PathLike[str], *, name: str) -> None:
         """Load an adapter folder and make it known by a name.
@@ -63,43 +98,60 @@ class LocalEngine(Engine):
             AdapterNotFoundError: There is no adapter at the path.
             AdapterError: The adapter is damaged or was made for something else.
         """
-        if not name:
-            raise ValueError("The adapter's name is empty; give it one.")
-        manifest = read_manifest(path)
-        check_fits(manifest, self.loaded, adapter=path)
-        with self._lock:
-            if name in self._internal_names:
-                raise ValueError(
-                    f"An adapter '{name}' is loaded already. Unload it first, or choose another "
-                    "name."
-                )
-            internal = f"adapter{self._attached}"
-            self._model = attach_adapter(self._model, path, internal_name=internal)
-            self._attached += 1
-            self._internal_names[name] = internal
+        self._scheduler.run(lambda: self._model.adapters.load(path, name=name))
 
     def unload_adapter(self, name: str) -> None:
         """Forget an adapter and free its memory.
 
         Raises:
             AdapterNotFoundError: No adapter of that name is loaded.
+            AdapterError: Requests are being answered with it.
         """
-        with self._lock:
-            internal = self._internal(name)
-            others = [other for other in self._internal_names.values() if other != internal]
-            if others:
-                self._model.set_adapter(others[0])  # PEFT warns when its active one is deleted
-                self._model.delete_adapter(internal)
-            else:
-                self._model = self._model.unload()  # PEFT cannot hold a model without adapter
-            del self._internal_names[name]
 
-    def generate(self, request: GenerationRequest) -> Iterator[TokenEvent]:
+        def unload() -> None:
+            users = self._scheduler.uses(self._model.adapters.internal_name(name))
+            if users:
+                raise AdapterError(
+                    f"The adapter '{name}' cannot be unloaded: {users} requests are being "
+                    "answered with it. Wait for them to end, or close their streams."
+                )
+            self._model.adapters.unload(name)
+
+        self._scheduler.run(unload)
+
+    def generate(self, request: GenerationRequest) -> TokenStream:
         """Continue a prompt token by token; see :meth:`Engine.generate`."""
-        if not request.prompt_ids:
-            raise ValueError("The prompt is empty; give at least one token.")
-        self._internal(request.adapter)  # an unknown adapter is refused before the first step
-        return self._generate(request)
+        items: queue.SimpleQueue[Item] = queue.SimpleQueue()
+        generation = self._submit(request, deliver=items.put)
+        return TokenStream(self._scheduler, generation, items)
+
+    async def agenerate(self, request: GenerationRequest) -> AsyncIterator[TokenEvent]:
+        """Continue a prompt token by token; see :meth:`Engine.agenerate`."""
+        loop = asyncio.get_running_loop()
+        items: asyncio.Queue[Item] = asyncio.Queue()
+
+        def deliver(item: Item) -> None:
+            try:
+                loop.call_soon_threadsafe(items.put_nowait, item)
+            except RuntimeError:  # the event loop was closed: nobody listens any longer
+                self._scheduler.cancel(generation)
+
+        generation = self._submit(request, deliver=deliver)
+        try:
+            while True:
+                self._scheduler.ask(generation)
+                try:
+                    async with asyncio.timeout(generation.seconds_left()):
+                        item = await items.get()
+                except TimeoutError:
+                    raise generation.timeout_error() from None
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+                if item.finish_reason is not None:
+                    return
+        finally:
+            self._scheduler.cancel(generation)
 
     def score(
         self,
@@ -110,32 +162,24 @@ class LocalEngine(Engine):
     ) -> list[list[float]]:
         """Give the log probability of each token of each continuation of one prompt.
 
+        The prompt is computed once for all.
+
         Raises:
             ValueError: The prompt or a continuation is empty.
             AdapterNotFoundError: No adapter of that name is loaded.
             EngineError: Computing failed.
         """
-        import torch
-
         if not prompt_ids or not all(continuations):
             raise ValueError("The prompt and every continuation need at least one token.")
-        prompt = list(prompt_ids)
-        scores: list[list[float]] = []
-        for first in range(0, len(continuations), _ROWS_PER_PASS):
-            part = continuations[first : first + _ROWS_PER_PASS]
-            longest = max(len(continuation) for continuation in part)
-            output = self._forward(
-                [prompt + list(continuation) for continuation in part],
-                adapter=adapter,
-                # the last prompt token predicts the first of the continuation
-                logits_to_keep=longest + 1,
-            )
-            log_probabilities = torch.log_softmax(output.logits.float(), dim=-1)
-            for row, continuation in enumerate(part):
-                tokens = torch.tensor(list(continuation), device=log_probabilities.device)
-                chosen = log_probabilities[row, : len(continuation)].gather(1, tokens[:, None])
-                scores.append([float(value) for value in chosen[:, 0]])
-        return scores
+        internal = self._model.adapters.internal_name(adapter)
+        return score_continuations(
+            self._model,
+            self._scheduler.run,
+            prompt_ids,
+            continuations,
+            adapter=internal,
+            read_prompt=lambda cache, ids: self._read(cache, ids, adapter=internal),
+        )
 
     def embed(
         self,
@@ -159,151 +203,100 @@ class LocalEngine(Engine):
 
         if not all(batch):
             raise ValueError("Each text needs at least one token.")
-        vectors = []
-        for first in range(0, len(batch), _ROWS_PER_PASS):
-            part = [list(ids) for ids in batch[first : first + _ROWS_PER_PASS]]
-            output = self._forward(
-                part, adapter=adapter, logits_to_keep=1, output_hidden_states=True
-            )
-            states = output.hidden_states[-1].float()  # (batch, seq_len, hidden_size)
-            for row, ids in enumerate(part):
-                own = states[row, : len(ids)]
-                vectors.append(own[-1] if pooling == "last" else own.mean(dim=0))
-        if not vectors:
+        internal = self._model.adapters.internal_name(adapter)
+        if not batch:
             return np.zeros((0, self.loaded.model.config.hidden_size), dtype=np.float32)
-        stacked = torch.nn.functional.normalize(torch.stack(vectors), dim=-1)
-        return np.asarray(stacked.cpu().numpy(), dtype=np.float32)
-
-    def _generate(self, request: GenerationRequest) -> Iterator[TokenEvent]:
-        sampling = request.sampling
-        started = time.monotonic()
-        choose = _TokenChooser(sampling, device=self.loaded.device)
-        decoder = StreamDecoder(self.loaded.chat_format.decode, stop=sampling.stop)
-        stops = self.loaded.chat_format.stop_token_ids
-        ids = list(request.prompt_ids)
-        cache: Any = None
-        for count in range(1, sampling.max_new_tokens + 1):
-            if request.timeout_s is not None and time.monotonic() - started > request.timeout_s:
-                raise RequestTimeoutError(timeout_s=request.timeout_s, completion_tokens=count - 1)
-            logits, cache = self._step(ids, cache, adapter=request.adapter)
-            token, logprob = choose(logits)
-            ids.append(token)
-            ended = token in stops
-            text = "" if ended else decoder.push(token)
-            reason: FinishReason | None = None
-            if ended or decoder.stopped:
-                reason = "stop"
-            elif count == sampling.max_new_tokens:
-                reason = "length"
-            if reason is None:
-                yield TokenEvent(text=text, token_id=token, logprob=logprob)
-                continue
-            yield TokenEvent(
-                text=text + decoder.flush(),
-                token_id=token,
-                logprob=logprob,
-                finish_reason=reason,
-                usage=Usage(prompt_tokens=len(request.prompt_ids), completion_tokens=count),
-            )
-            return
-
-    def _step(self, ids: list[int], cache: Any, *, adapter: str | None) -> tuple[torch.Tensor, Any]:
-        """Compute the logits after the last token, ``(vocab_size,)``, and the grown cache."""
-        from transformers import DynamicCache
-
-        # Keys that were cached with the short rotary factors do not fit the long ones: at the
-        # switch everything is computed anew. Source: transformers' own generation does the same.
-        switch = self.loaded.checkpoint.rope_switch
-        if cache is None or (switch is not None and len(ids) == switch + 1):
-            cache = DynamicCache(config=self.loaded.model.config)
-        new = ids[cache.get_seq_length() :]
-        output = self._forward(
-            [new], adapter=adapter, past_key_values=cache, use_cache=True, logits_to_keep=1
+        pooled = pooled_states(
+            self._model, self._scheduler.run, batch, pooling=pooling, adapter=internal
         )
-        return output.logits[0, -1].float(), output.past_key_values
+        vectors = torch.nn.functional.normalize(torch.stack(pooled), dim=-1)
+        return np.asarray(vectors.cpu().numpy(), dtype=np.float32)
 
-    def _forward(
-        self, rows: list[list[int]], *, adapter: str | None, logits_to_keep: int, **options: Any
-    ) -> Any:
-        """Run the model on rows of token ids, padded on the right, each with the same adapter.
+    def _submit(self, request: GenerationRequest, *, deliver: Callable[[Item], None]) -> Generation:
+        """Refuse what cannot be computed before anything is, and let the rest wait."""
+        if not request.prompt_ids:
+            raise ValueError("The prompt is empty; give at least one token.")
+        chat_format = self.loaded.chat_format
+        generation = Generation(
+            request,
+            adapter=self._model.adapters.internal_name(request.adapter),
+            chooser=TokenChooser(request.sampling, device=self.loaded.device),
+            decoder=StreamDecoder(chat_format.decode, stop=request.sampling.stop),
+            stop_token_ids=chat_format.stop_token_ids,
+            deliver=deliver,
+        )
+        self._scheduler.submit(generation)
+        return generation
 
-        ``logits_to_keep`` counts positions back from the end of the longest row.
-        """
-        import torch
+    def _begin(self, generation: Generation) -> None:
+        """Compile the grammar of a request, in the computing thread."""
+        request = generation.request
+        if request.grammar is None:
+            return
+        if self._grammars is None:
+            from phi3_industry.engines.constrained import GrammarCompiler
 
-        longest = max(len(row) for row in rows)
-        device = self.loaded.device
-        padded = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=device)
-        if any(len(row) < longest for row in rows):
-            options["attention_mask"] = torch.tensor(
-                [[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=device
+            self._grammars = GrammarCompiler(self.loaded)
+        generation.rules = self._grammars.start(
+            request.grammar, max_new_tokens=request.sampling.max_new_tokens
+        )
+
+    def _read(self, cache: SequenceCache, ids: Sequence[int], *, adapter: str | None) -> None:
+        """Compute the keys and values of a text, in parts between the steps of others."""
+        for first in range(0, len(ids), PASS_TOKENS):
+            span = PackedSpan(
+                cache=cache, token_ids=ids[first : first + PASS_TOKENS], adapter=adapter
             )
-        with self._lock, torch.inference_mode():
-            internal = self._internal(adapter)
-            if self._internal_names:
-                options["adapter_names"] = [internal] * len(rows)
-            options.setdefault("use_cache", False)
-            try:
-                return self._model(input_ids=padded, logits_to_keep=logits_to_keep, **options)
-            except RuntimeError as error:
-                raise EngineError(
-                    f"Computing {len(rows)} x {longest} tokens failed: {error}"
-                ) from error
-
-    def _internal(self, adapter: str | None) -> str:
-        if adapter is None:
-            return _BASE
-        try:
-            return self._internal_names[adapter]
-        except KeyError:
-            raise AdapterNotFoundError(adapter, self.adapters) from None
+            self._scheduler.run(lambda span=span: self._model.logits([span]))  # type: ignore[misc]
+            cache.commit(len(span.token_ids))
 
 
-class _TokenChooser:
-    """Chooses the next token from logits, greedily or by sampling.
+class TokenStream(Iterator[TokenEvent]):
+    """The events of one request.
+
+    At most two tokens are computed ahead of those that were asked for. A stream that is closed or
+    forgotten gives its place in the batch to others.
 
     Args:
-        sampling: How to choose.
-        device: Where the logits are.
+        scheduler: Where the request is computed.
+        generation: The request.
+        items: Its events, or the error that ended it.
     """
 
-    def __init__(self, sampling: SamplingParams, *, device: str) -> None:
-        self._greedy = sampling.temperature == 0
-        self._wants_logprob = sampling.logprobs
-        self._generator: Any = None
-        self._warpers: list[Any] = []
-        if self._greedy:
-            return
-        import torch
-        from transformers.generation import (
-            TemperatureLogitsWarper,
-            TopKLogitsWarper,
-            TopPLogitsWarper,
-        )
+    def __init__(
+        self, scheduler: Scheduler, generation: Generation, items: queue.SimpleQueue[Item]
+    ) -> None:
+        self._scheduler = scheduler
+        self._generation = generation
+        self._items = items
+        self._ended = False
 
-        self._generator = torch.Generator(device=device)
-        if sampling.seed is None:
-            self._generator.seed()
-        else:
-            self._generator.manual_seed(sampling.seed)
-        self._warpers.append(TemperatureLogitsWarper(float(sampling.temperature)))
-        if sampling.top_k:
-            self._warpers.append(TopKLogitsWarper(sampling.top_k))
-        if sampling.top_p < 1:
-            self._warpers.append(TopPLogitsWarper(sampling.top_p))
+    def __iter__(self) -> Self:
+        return self
 
-    def __call__(self, logits: torch.Tensor) -> tuple[int, float | None]:
-        """Give the chosen token and, if asked for, its log probability under the plain model."""
-        import torch
+    def __next__(self) -> TokenEvent:
+        if self._ended:
+            raise StopIteration
+        self._scheduler.ask(self._generation)
+        try:
+            item = self._items.get(timeout=self._seconds_left())
+        except queue.Empty:
+            item = self._generation.timeout_error()
+        if isinstance(item, BaseException):
+            self.close()
+            raise item
+        self._ended = item.finish_reason is not None
+        return item
 
-        if self._greedy:
-            token = int(logits.argmax())
-        else:
-            scores = logits[None]
-            for warp in self._warpers:
-                scores = warp(None, scores)
-            probabilities = torch.softmax(scores[0], dim=-1)
-            token = int(torch.multinomial(probabilities, 1, generator=self._generator))
-        if not self._wants_logprob:
-            return token, None
-        return token, float(torch.log_softmax(logits, dim=-1)[token])
+    def close(self) -> None:
+        """Stop: at most the step under way is still computed."""
+        if not self._ended:
+            self._ended = True
+            self._scheduler.cancel(self._generation)
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _seconds_left(self) -> float | None:
+        left = self._generation.seconds_left()
+        return None if left is None else max(0.0, left)
