@@ -15,6 +15,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m tools.train_embedded_model", description=__doc__
     )
     commands = parser.add_subparsers(dest="command", required=True)
+    _add_begin(commands)
     _add_train(commands)
     _add_score(commands)
     _add_card(commands)
@@ -24,13 +25,47 @@ def main(arguments: list[str] | None = None) -> int:
     return code
 
 
+def _add_begin(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    begin = commands.add_parser("begin", help="write the checkpoint that training starts from")
+    begin.add_argument("--output", type=Path, required=True, help="folder of the checkpoint")
+    begin.add_argument("--vocab-size", type=int, default=4096)
+    begin.add_argument("--hidden-size", type=int, default=256)
+    begin.add_argument("--intermediate-size", type=int, default=640)
+    begin.add_argument("--layers", type=int, default=5)
+    begin.add_argument("--seed", type=int, default=0)
+    begin.add_argument(
+        "--data", type=Path, nargs="*", default=[], help="folders with real text for the vocabulary"
+    )
+    begin.set_defaults(run=_begin)
+
+
+def _begin(options: argparse.Namespace) -> int:
+    from .checkpoint import export_checkpoint
+    from .initialisation import build_model
+    from .real_text import load_real_text
+    from .tokenizer import train_tokenizer, training_texts
+
+    texts = training_texts(seed=options.seed, conversations=4000, text=load_real_text(options.data))
+    tokenizer = train_tokenizer(texts, vocab_size=options.vocab_size)
+    model = build_model(
+        vocab_size=options.vocab_size,
+        hidden_size=options.hidden_size,
+        layers=options.layers,
+        intermediate_size=options.intermediate_size,
+        seed=options.seed,
+    )
+    export_checkpoint(model, tokenizer, options.output)
+    print(f"{options.output}: {sum(p.numel() for p in model.parameters()):,} parameters")
+    return 0
+
+
 def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     train = commands.add_parser("train", help="train, or go on with a run that was stopped")
     train.add_argument("--output", type=Path, required=True, help="folder of the run")
     train.add_argument("--start", type=Path, default=DEFAULT_CHECKPOINT, help="first checkpoint")
     train.add_argument("--minutes", type=float, default=85, help="time, resumed parts included")
     train.add_argument("--max-steps", type=int, default=0, help="upper bound on steps")
-    train.add_argument("--learning-rate", type=float, default=2e-3)
+    train.add_argument("--learning-rate", type=float, default=3e-3)
     train.add_argument("--tokens", type=int, default=4096, help="tokens of a step")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--stage", type=int, default=0, help="first stage of a fresh run")
@@ -46,11 +81,17 @@ def _train(options: argparse.Namespace) -> int:
     import torch
 
     from .real_tables import load_training_tables
+    from .real_text import load_real_text
     from .training import TrainingRun, TrainingSettings
 
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
-    tables = [table for folder in options.data for table in load_training_tables(folder)]
+    tables = [
+        table
+        for folder in options.data
+        if (folder / "tables.jsonl").exists()
+        for table in load_training_tables(folder)
+    ]
     settings = TrainingSettings(
         start=options.start,
         output=options.output,
@@ -62,7 +103,7 @@ def _train(options: argparse.Namespace) -> int:
         stage=options.stage,
         device=options.device,
     )
-    TrainingRun(settings, tables=tables).run()
+    TrainingRun(settings, tables=tables, text=load_real_text(options.data)).run()
     return 0
 
 
@@ -160,19 +201,23 @@ def _add_show(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     show.add_argument("--stage", type=int, default=2)
     show.add_argument("--seed", type=int, default=0)
     show.add_argument("--count", type=int, default=5)
+    show.add_argument("--data", type=Path, nargs="*", default=[], help="folders with real text")
     show.set_defaults(run=_show)
 
 
 def _show(options: argparse.Namespace) -> int:
     from .conversations import draw_conversation
     from .draw import Draw
+    from .real_text import load_real_text
     from .stages import STAGES
 
-    draw = Draw(options.seed)
+    draw = Draw(options.seed, text=load_real_text(options.data))
     for _ in range(options.count):
         conversation = draw_conversation(draw, STAGES[options.stage].difficulty)
-        for message in conversation.messages():
+        for message in conversation.prompt("?"):
             print(f"<|{message['role']}|> {message['content']}")
+        for turn in conversation.turns:
+            print(f"    {turn.question} => {turn.answer}")
         print("=" * 40)
     return 0
 

@@ -11,10 +11,12 @@ from .documents import document_family
 from .draw import Draw
 from .facts import Fact
 from .passages import Family, Passage
+from .real_text import RealText
 from .tables import Table, draw_table, row_family, table_title
 
 __all__ = ["Conversation", "Difficulty", "Turn", "draw_conversation"]
 
+_QUESTION_MARK = "\0"
 _SYSTEMS = (
     "Answer from the passages and cite the passage number.",
     "Answer only from the passages. If the answer is not there, say that you don't know.",
@@ -39,6 +41,7 @@ class Difficulty:
         filler: Share of prose passages with sentences that state nothing asked.
         unanswerable: Share of questions that no passage answers.
         closed_book: Share of conversations without passages.
+        real_text: Share of conversations about real text, where there is any.
         default_prompt: Share of conversations in the project's own prompt.
     """
 
@@ -51,6 +54,7 @@ class Difficulty:
     filler: float = 0.4
     unanswerable: float = 0.35
     closed_book: float = 0.02
+    real_text: float = 0.06
     default_prompt: float = 0.78
 
 
@@ -75,31 +79,26 @@ class Turn:
 
 @dataclass(frozen=True)
 class Conversation:
-    """Passages and the turns about them.
+    """Passages and questions about them, each asked on its own.
 
     Attributes:
-        shape: ``"table row"``, ``"document"``, ``"mixed"`` or ``"closed book"``.
+        shape: ``"table row"``, ``"document"``, ``"mixed"``, ``"real text"`` or ``"closed book"``.
         passages: Contents of the passages, in their order.
         turns: Questions with answers.
-        opening: Messages up to and with the first question.
-        question_label: What stands before later questions.
+        system: System messages, none or one.
+        around_question: Text of the user's message before and after the question.
     """
 
     shape: str
     passages: tuple[str, ...]
     turns: tuple[Turn, ...]
-    opening: list[Message] = field(repr=False)
-    question_label: str = ""
+    system: tuple[Message, ...] = field(repr=False)
+    around_question: tuple[str, str] = field(repr=False)
 
-    def messages(self) -> list[Message]:
-        """Return all messages, the answers included."""
-        messages = list(self.opening)
-        for number, turn in enumerate(self.turns):
-            if number:
-                question = f"{self.question_label}{turn.question}"
-                messages.append({"role": "user", "content": question})
-            messages.append({"role": "assistant", "content": turn.answer})
-        return messages
+    def prompt(self, question: str) -> list[Message]:
+        """Return the messages that ask a question."""
+        before, after = self.around_question
+        return [*self.system, {"role": "user", "content": f"{before}{question}{after}"}]
 
 
 def draw_conversation(
@@ -115,22 +114,41 @@ def draw_conversation(
     if draw.chance(difficulty.closed_book):
         return _closed_book(draw)
     while True:
-        shape, families = _context(draw, difficulty, tables)
-        passages = [passage for family in families for passage in family.passages]
-        draw.shuffle(passages)
-        turns = _turns(draw, passages, families, difficulty)
+        if draw.text is not None and draw.chance(difficulty.real_text):
+            shape = "real text"
+            contents, turns = _real_text(draw, draw.text, difficulty)
+        else:
+            shape, families = _context(draw, difficulty, tables)
+            passages = [passage for family in families for passage in family.passages]
+            draw.shuffle(passages)
+            contents = tuple(passage.content for passage in passages)
+            turns = _turns(draw, passages, families, difficulty)
         if turns:
             break
-    contents = tuple(passage.content for passage in passages)
-    label = draw.choice(("", DEFAULT_PROMPT.question_label))
-    opening = _opening(draw, turns[0].question, contents, difficulty.default_prompt)
-    return Conversation(shape, contents, tuple(turns), opening, label)
+    system, around = _opening(draw, contents, difficulty.default_prompt)
+    return Conversation(shape, contents, tuple(turns), system, around)
 
 
 def _closed_book(draw: Draw) -> Conversation:
     family = document_family(draw, passages=1, max_facts=1, filler=0.0)
     turn = _abstain(family.passages[0].facts[0], draw)
-    return Conversation("closed book", (), (turn,), DEFAULT_PROMPT.closed_book(turn.question))
+    return Conversation(
+        "closed book", (), (turn,), *_split(DEFAULT_PROMPT.closed_book(_QUESTION_MARK))
+    )
+
+
+def _real_text(
+    draw: Draw, text: RealText, difficulty: Difficulty
+) -> tuple[tuple[str, ...], list[Turn]]:
+    """Real passages with what people asked about them, and gaps to fill."""
+    asked = text.draw(draw, passages=draw.randint(*difficulty.passages))
+    turns = []
+    for question, marker, value in asked.questions:
+        answer = DEFAULT_PROMPT.answer(value, marker=marker)
+        if not marker:
+            answer, value = DEFAULT_PROMPT.abstention_answer, DEFAULT_PROMPT.abstention
+        turns.append(Turn(question, answer, marker, value, "real text"))
+    return asked.passages, turns[: difficulty.questions]
 
 
 def _context(
@@ -182,16 +200,16 @@ def _turns(
     absent = [fact for family in families for fact in family.absent]
     absent += _crossed(families)
     absent = [fact for fact in absent if fact.identity not in names]
-    draw.shuffle(askable)
     turns: list[Turn] = []
     asked: set[str] = set()
-    for _ in range(3 * difficulty.questions):
-        if len(turns) == difficulty.questions:
+    wanted = min(difficulty.questions, 3 * len(askable) + 2)
+    for _ in range(3 * wanted):
+        if len(turns) == wanted:
             break
         if absent and draw.chance(difficulty.unanswerable):
             turn = _abstain(draw.choice(absent), draw)
         elif askable:
-            marker, fact = askable.pop()
+            marker, fact = draw.choice(askable)
             answer = DEFAULT_PROMPT.answer(fact.value, marker=marker)
             turn = Turn(fact.ask(draw), answer, marker, fact.value, fact.kind)
         else:
@@ -221,21 +239,31 @@ def _abstain(fact: Fact, draw: Draw) -> Turn:
 
 
 def _opening(
-    draw: Draw, question: str, contents: Sequence[str], default_share: float
-) -> list[Message]:
+    draw: Draw, contents: Sequence[str], default_share: float
+) -> tuple[tuple[Message, ...], tuple[str, str]]:
+    """Draw the system message and what stands around the question."""
     if draw.chance(default_share):
-        return DEFAULT_PROMPT.grounded(question, contents)
+        return _split(DEFAULT_PROMPT.grounded(_QUESTION_MARK, contents))
     numbered = "\n".join(f"[{n}] {content}" for n, content in enumerate(contents, start=1))
-    user = draw.choice(
+    around = draw.choice(
         (
-            f"Context:\n{numbered}\n\nQuestion: {question}",
-            f"{numbered}\n\n{question}",
-            f"Passages:\n{numbered}\nQuestion: {question}\nAnswer with the passage number.",
-            "Context information is below.\n---------------------\n"
-            f"{numbered}\n---------------------\nGiven the context information and not prior "
-            f"knowledge, answer the query.\nQuery: {question}\nAnswer: ",
+            (f"Context:\n{numbered}\n\nQuestion: ", ""),
+            (f"{numbered}\n\n", ""),
+            (f"Passages:\n{numbered}\nQuestion: ", "\nAnswer with the passage number."),
+            (
+                "Context information is below.\n---------------------\n"
+                f"{numbered}\n---------------------\nGiven the context information and not prior "
+                "knowledge, answer the query.\nQuery: ",
+                "\nAnswer: ",
+            ),
         )
     )
     system = draw.choice((DEFAULT_PROMPT.system_text, *_SYSTEMS))
-    messages = [{"role": "system", "content": system}] if system else []
-    return [*messages, {"role": "user", "content": user}]
+    return ({"role": "system", "content": system},) if system else (), around
+
+
+def _split(messages: Sequence[Message]) -> tuple[tuple[Message, ...], tuple[str, str]]:
+    """Take the question's stand-in out of a prompt."""
+    *system, user = messages
+    before, _, after = user["content"].rpartition(_QUESTION_MARK)
+    return tuple(system), (before, after)

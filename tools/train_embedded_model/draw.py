@@ -5,7 +5,10 @@ from __future__ import annotations
 import random
 import zlib
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+if TYPE_CHECKING:
+    from .real_text import RealText
 
 __all__ = ["Draw", "Split", "held_out", "wordings"]
 
@@ -39,14 +42,22 @@ class Draw(random.Random):
     Args:
         seed: Seed.
         split: Which names, values and wordings may be drawn.
+        text: Real text to draw words and sentences from, if there is any.
     """
 
-    def __new__(cls, seed: int, split: Split = "train") -> Draw:  # noqa: ARG004, D102
+    def __new__(  # noqa: D102
+        cls,
+        seed: int,
+        split: Split = "train",  # noqa: ARG004
+        *,
+        text: RealText | None = None,  # noqa: ARG004
+    ) -> Draw:
         return super().__new__(cls, seed)  # type: ignore[call-arg]  # its stub takes none
 
-    def __init__(self, seed: int, split: Split = "train") -> None:
+    def __init__(self, seed: int, split: Split = "train", *, text: RealText | None = None) -> None:
         super().__init__(seed)
         self.split: Split = split
+        self.text = text
 
     def chance(self, probability: float) -> bool:
         """Return True with the given probability."""

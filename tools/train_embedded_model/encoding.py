@@ -1,26 +1,42 @@
-"""Conversations as token ids with a loss weight for each token, and resumable batches of them."""
+"""Conversations as token ids: a context, and a branch for each question about it."""
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-import torch
+from .conversations import Conversation, Turn
 
-from .conversations import Conversation, draw_conversation
-from .draw import Draw, Split
-from .stages import STAGES
-from .tables import Table
-
-__all__ = ["BatchStream", "Encoded", "Encoder", "StreamState", "collate", "held_out_set"]
+__all__ = ["Branch", "Encoded", "Encoder"]
 
 MARKER_WEIGHT = 3.0
 """Loss weight of the passage number: the reader has to find before it can copy."""
 FIRST_TOKEN_WEIGHT = 2.5
 """Loss weight of the value's first token, which locates it inside the passage."""
-QUESTION_WEIGHT = 0.1
-"""Loss weight of later questions, whose names stand in the passages; a light copying exercise."""
+_VALUE = 3
+"""Tokens before the value: `` [``, the number, and ``]``."""
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One question and its answer, as they follow the context.
+
+    Attributes:
+        ids: Token ids: the rest of the user's turn, then the assistant's with its end token.
+        answer_start: Index of the answer's first token.
+        weights: Loss weight of each token of the answer, its end token included.
+        marker: Number of the passage that holds the answer, 0 for none.
+        pointers: Index of an answer's token, and the places of the context that hold what it
+            copies; the passage number points to the value, an abstention to nothing.
+    """
+
+    ids: tuple[int, ...]
+    answer_start: int
+    weights: tuple[float, ...]
+    marker: int
+    pointers: tuple[tuple[int, tuple[int, ...]], ...]
 
 
 @dataclass(frozen=True)
@@ -28,16 +44,19 @@ class Encoded:
     """A conversation as tokens.
 
     Attributes:
-        ids: Token ids.
-        weights: Loss weight of each token as a target; 0 for what is only read.
-        answers: ``(start, stop, marker)`` of each answer, its end token included.
+        context: Token ids of everything before the line of the question.
+        branches: The questions about it.
         shape: Shape of its passages.
     """
 
-    ids: list[int]
-    weights: list[float]
-    answers: tuple[tuple[int, int, int], ...]
+    context: tuple[int, ...]
+    branches: tuple[Branch, ...]
     shape: str
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens, the context counted once."""
+        return len(self.context) + sum(len(branch.ids) for branch in self.branches)
 
 
 class Encoder:
@@ -68,142 +87,84 @@ class Encoder:
         return [*ids, self._roles["assistant"]]
 
     def conversation(self, conversation: Conversation) -> Encoded:
-        """Encode a conversation with its answers and their loss weights."""
-        ids: list[int] = []
-        weights: list[float] = []
-        answers = []
-        opened = len(conversation.opening)
-        turns = iter(conversation.turns)
-        for number, message in enumerate(conversation.messages()):
-            body = self.text(message["content"])
-            ids.append(self._roles[message["role"]])
-            weights.append(0.0)
-            if message["role"] == "assistant":
-                marker = next(turns).marker
-                answers.append((len(ids), len(ids) + len(body) + 1, marker))
-                weights += [*_answer_weights(len(body), abstains=marker == 0), 1.0]
-            else:
-                weights += [QUESTION_WEIGHT if number >= opened else 0.0] * len(body) + [0.0]
-            ids += [*body, self.end]
-        return Encoded(ids, weights, tuple(answers), conversation.shape)
+        """Encode a conversation, each answer with its loss weights and what it copies."""
+        *system, user = conversation.prompt("")
+        head, tail = conversation.around_question
+        assert user["content"] == head + tail  # noqa: S101
+        cut = max(0, head.rfind("\n"))  # what stands before a line break is split before it, too
+        context = [*self.prompt(system)[:-1], self._roles["user"]]
+        encoding = self._backend.encode(head[:cut], add_special_tokens=False)
+        source = _Source(head[:cut], list(encoding.ids), encoding.offsets, offset=len(context))
+        if cut:
+            context += encoding.ids
+        branches = []
+        for turn in conversation.turns:
+            rest = self.text(head[cut:] + turn.question + tail)
+            if cut:
+                rest = rest[1:]  # the space that the tokenizer puts before every text
+            question = [*rest, self.end, self._roles["assistant"]]
+            branches.append(self._branch(question, turn, source, conversation.passages))
+        return Encoded(tuple(context), tuple(branches), conversation.shape)
+
+    def _branch(
+        self, question: list[int], turn: Turn, source: _Source, passages: Sequence[str]
+    ) -> Branch:
+        answer = [*self.text(turn.answer), self.end]
+        start = len(question)
+        pointers: list[tuple[int, tuple[int, ...]]] = []
+        if turn.marker:
+            value = answer[_VALUE:-1]
+            places = source.places(passages, turn.marker - 1, turn.value, value)
+            if places:
+                pointers.append((start + 1, places))
+                pointers += [
+                    (start + _VALUE + i, tuple(place + i for place in places))
+                    for i in range(len(value))
+                ]
+        else:
+            pointers.append((start + 1, (0,)))
+        return Branch(
+            ids=(*question, *answer),
+            answer_start=start,
+            weights=_answer_weights(len(answer), abstains=turn.marker == 0),
+            marker=turn.marker,
+            pointers=tuple(pointers),
+        )
 
 
-def _answer_weights(length: int, *, abstains: bool) -> list[float]:
-    """Weights of `` [``, the number, ``]``, and the value's tokens."""
+def _answer_weights(length: int, *, abstains: bool) -> tuple[float, ...]:
+    """Weights of `` [``, the number, ``]``, the value's tokens and the end token."""
     first, rest = (0.5, 0.3) if abstains else (FIRST_TOKEN_WEIGHT, 1.0)
-    return [1.0, MARKER_WEIGHT, 0.2, first, *[rest] * length][:length]
+    weights = [0.2, MARKER_WEIGHT, 0.2, first, *[rest] * length]
+    return (*weights[: length - 1], 1.0)
 
 
-def collate(batch: Sequence[Encoded], *, pad: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pad on the right.
-
-    Returns:
-        Ids and weights, both ``(batch, seq_len)``.
-    """
-    length = max(len(item.ids) for item in batch)
-    ids = torch.full((len(batch), length), pad, dtype=torch.long)
-    weights = torch.zeros(len(batch), length)
-    for i, item in enumerate(batch):
-        ids[i, : len(item.ids)] = torch.tensor(item.ids)
-        weights[i, : len(item.ids)] = torch.tensor(item.weights)
-    return ids, weights
-
-
-def held_out_set(
-    encoder: Encoder, *, stage: int, conversations: int, seed: int, split: Split = "eval"
-) -> list[Encoded]:
-    """Draw a fixed set of conversations on held-out names, values and wordings."""
-    draw = Draw(seed, split)
-    difficulty = STAGES[stage].difficulty
-    return [encoder.conversation(draw_conversation(draw, difficulty)) for _ in range(conversations)]
-
-
-@dataclass(frozen=True)
-class StreamState:
-    """Where a stream stands.
-
-    Attributes:
-        chunk: Number of the chunk whose batches come next.
-        position: Batches of it that were handed out.
-        stage: Stage that the chunk is drawn at.
-    """
-
-    chunk: int = 0
-    position: int = 0
-    stage: int = 0
-
-
-class BatchStream:
-    """An endless stream of batches that goes on from any recorded place.
-
-    Chunk ``n`` depends on nothing but the seed, ``n`` and its stage, so that a stream restored
-    from its state hands out the very batches that the first one would have.
-
-    Args:
-        encoder: Turns conversations into tokens.
-        seed: Seed.
-        tokens: Upper bound on a batch's tokens, padding included.
-        state: Where to begin.
-        tables: Real tables to mix in.
-        chunk_size: Conversations drawn and sorted by length at a time.
-        current_share: Share of conversations at the current stage; the rest is drawn from the
-            earlier ones.
-        max_length: Longer conversations are left out.
-    """
+class _Source:
+    """The encoded text in front of the question, where values are looked up."""
 
     def __init__(
-        self,
-        encoder: Encoder,
-        *,
-        seed: int,
-        tokens: int = 4096,
-        state: StreamState | None = None,
-        tables: Sequence[Table] = (),
-        chunk_size: int = 256,
-        current_share: float = 0.8,
-        max_length: int = 1536,
+        self, text: str, ids: list[int], offsets: Sequence[tuple[int, int]], *, offset: int
     ) -> None:
-        self._encoder = encoder
-        self._seed = seed
-        self._tokens = tokens
-        self._tables = tables
-        self._chunk_size = chunk_size
-        self._current_share = current_share
-        self._max_length = max_length
-        self._next_stage = state.stage if state else 0
-        self.state = state or StreamState()
-        self._batches = self._draw_chunk(self.state)
+        self._text = text
+        self._ids = ids
+        self._starts = [start for start, _ in offsets]
+        self._offset = offset
 
-    def promote(self, stage: int) -> None:
-        """Draw the chunks after the current one at another stage."""
-        self._next_stage = stage
-
-    def next_batch(self) -> list[Encoded]:
-        """Hand out the next batch."""
-        if self.state.position == len(self._batches):
-            self.state = StreamState(self.state.chunk + 1, 0, self._next_stage)
-            self._batches = self._draw_chunk(self.state)
-        batch = self._batches[self.state.position]
-        self.state = StreamState(**{**asdict(self.state), "position": self.state.position + 1})
-        return batch
-
-    def _draw_chunk(self, state: StreamState) -> list[list[Encoded]]:
-        draw = Draw(self._seed * 1_000_003 + state.chunk)
-        items: list[Encoded] = []
-        while len(items) < self._chunk_size:
-            earlier = state.stage and not draw.chance(self._current_share)
-            stage = draw.randrange(state.stage) if earlier else state.stage
-            difficulty = STAGES[stage].difficulty
-            item = self._encoder.conversation(
-                draw_conversation(draw, difficulty, tables=self._tables)
-            )
-            if len(item.ids) <= self._max_length:
-                items.append(item)
-        items.sort(key=lambda item: len(item.ids))
-        batches: list[list[Encoded]] = [[]]
-        for item in items:
-            if batches[-1] and (len(batches[-1]) + 1) * len(item.ids) > self._tokens:
-                batches.append([])
-            batches[-1].append(item)
-        draw.shuffle(batches)
-        return batches
+    def places(
+        self, passages: Sequence[str], index: int, value: str, tokens: list[int]
+    ) -> tuple[int, ...]:
+        """Find where a passage holds a value with these very tokens, at most eight times."""
+        begin = 0
+        for number, passage in enumerate(passages[: index + 1], start=1):
+            begin = self._text.find(passage, self._text.find(f"[{number}] ", begin))
+            if begin < 0:
+                return ()
+        end = begin + len(passages[index])
+        found: list[int] = []
+        at = self._text.find(value, begin, end)
+        while at >= 0 and len(found) < 8:
+            place = bisect_right(self._starts, at) - 1
+            if self._ids[place : place + len(tokens)] == tokens:
+                found.append(place + self._offset)
+            at = self._text.find(value, at + 1, end)
+        return tuple(found)

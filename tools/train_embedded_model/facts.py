@@ -19,7 +19,7 @@ from .lexicon import (
     VERBS,
 )
 from .questions import composed_question
-from .values import capitalised
+from .values import capitalised, recased
 
 __all__ = [
     "Attribute",
@@ -35,6 +35,8 @@ __all__ = [
 
 COMPOSED_SHARE = 0.4
 """Share of training questions that are put together from parts."""
+RECASED_SHARE = 0.15
+"""Share of questions that write names in other cases than the passages do."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,10 @@ class Fact:
         template = draw.wording(self.questions)
         if draw.split == "train" and self._is_plain and draw.chance(COMPOSED_SHARE):
             template = composed_question(draw)
-        return fill(template, draw.choice(self.mentions), attribute)
+        subject = draw.choice(self.mentions)
+        if draw.chance(RECASED_SHARE):
+            subject, attribute = recased(subject, draw), recased(attribute, draw)
+        return fill(template, subject, attribute)
 
     @property
     def _is_plain(self) -> bool:
@@ -229,6 +234,14 @@ _QUESTIONS = (
     "{E} - {a}?",
     "Do you know the {a} of {e}?",
     "What was given as the {a} of {e}?",
+    "Was ist {a} von {e}?",
+    "Quel est {a} de {e} ?",
+    "Jaké je {a} u {e}?",
+    "{e} 的 {a} 是多少？",
+    "{e} の {a} は何ですか？",
+    "Каков {a} для {e}?",
+    "Vad är {a} för {e}?",
+    "¿Cuál es {a} de {e}?",
     "I stand before {e}. What is its {a}?",
     "Which {a} was noted for {e}?",
     "{A} for {e}?",

@@ -57,8 +57,14 @@ CELL_QUESTIONS = (
     "What {a} applies to {e}?",
     "I have {e} here and need its {a}.",
     "In the table, which {a} belongs to {e}?",
-    "Do you know the {a} of {e}?",
     "How high is the {a} of {e}?",
+    "Do you know the {a} of {e}?",
+    "Was steht bei {e} unter {a}?",
+    "Quel est {a} pour {e} ?",
+    "{e} 的 {a} 是什么？",
+    "{e} の {a} は？",
+    "Какое значение {a} у {e}?",
+    "Jaká je hodnota {a} pro {e}?",
     "{E}, {a}?",
     "Find the {a} of {e}.",
     "Which value does {e} have under {a}?",
@@ -294,6 +300,8 @@ def _property_table(draw: Draw, rows: int, max_columns: int, random_share: float
             _sizes(draw),
             lambda: capitalised(values.noun_phrase(draw, 2, 4)),
             lambda: values.person(draw),
+            lambda: str(draw.randint(1, 40)),
+            lambda: capitalised(values.random_phrase(draw, 2, 6)),
         )
     )
     key_column = draw.choice((draw.choice(MACHINES), draw.choice(NOUNS), "name", "id", "type"))
@@ -333,7 +341,7 @@ def _column(
 ) -> tuple[str, Callable[[], str]]:
     """Draw a column; with a single family, its measured columns are easily confused."""
     if draw.chance(random_share):
-        return capitalised(values.random_phrase(draw, 1, 3)), _cells(draw)
+        return _unusual_name(draw), _cells(draw)
     if draw.chance(0.4):
         nouns, units = draw.choice(families)
         name, unit = draw.choice(nouns), draw.choice(units)
@@ -345,6 +353,16 @@ def _column(
     if draw.chance(0.7):
         return draw.choice(TABLE_COLUMNS), _cells(draw)
     return capitalised(values.noun_phrase(draw, 1, 3)), _cells(draw)
+
+
+def _unusual_name(draw: Draw) -> str:
+    """Draw a column name that no list holds."""
+    name = capitalised(values.random_phrase(draw, *draw.choice(((1, 3), (1, 3), (3, 7)))))
+    if draw.chance(0.15):
+        name = f"{name}/{values.random_word(draw)}"
+    if draw.chance(0.15):
+        name = f"{name} ({draw.choice(('%', 'in thousands', 'MB', values.random_word(draw)))})"
+    return name
 
 
 def _cells(draw: Draw) -> Callable[[], str]:

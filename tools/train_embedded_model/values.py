@@ -23,7 +23,7 @@ from .lexicon import (
 __all__ = [
     "any_value", "capitalised", "code", "date", "foreign_word", "identifier", "made_up_name",
     "near_miss", "noun_phrase", "number", "organisation", "person", "place", "price",
-    "quantity", "random_phrase", "random_word", "sentence", "step",
+    "quantity", "random_phrase", "random_word", "recased", "sentence", "step",
 ]  # fmt: skip
 
 _CAPITALS = "ABCDEFGHJKLMNPQRSTUVWXYZ"
@@ -42,6 +42,11 @@ _FLAGS = (
 def capitalised(text: str) -> str:
     """Raise the first letter, leaving the rest as it is."""
     return text[:1].upper() + text[1:]
+
+
+def recased(text: str, draw: Draw) -> str:
+    """Write a name as people type it: in small letters, in capitals, or Like a Title."""
+    return draw.choice((text.lower, text.lower, text.upper, text.title))()
 
 
 def _digits(draw: Draw, count: int) -> str:
@@ -132,6 +137,8 @@ def date(draw: Draw) -> str:
 
 def noun_phrase(draw: Draw, low: int = 1, high: int = 3) -> str:
     """Draw a phrase of common words, such as "worn oil filter"."""
+    if draw.text is not None and draw.chance(0.2):
+        return draw.text.words(draw, low, high).lower()
     count = draw.randint(low, high)
     words = [draw.choice(ADJECTIVES)] if draw.chance(0.6) else []
     while len(words) < count:
@@ -161,6 +168,8 @@ def foreign_word(draw: Draw) -> str:
 
 def random_phrase(draw: Draw, low: int, high: int) -> str:
     """Draw a phrase in which most words are unknown."""
+    if draw.text is not None and draw.chance(0.35):
+        return draw.text.words(draw, low, high)
     return " ".join(
         random_word(draw) if draw.chance(0.6) else draw.choice(NOUNS + ADJECTIVES + MACHINES)
         for _ in range(draw.randint(low, high))
@@ -178,6 +187,9 @@ def identifier(draw: Draw) -> str:
             "".join(capitalised(word) for word in words),
             "/" + "/".join(words),
             f"{words[0]}_{_digits(draw, 1)}",
+            f"{words[0]}:{words[1]}:{_digits(draw, 1)}/{draw.choice(NOUNS)}",
+            f"{draw.choice(VERBS)}-{'-'.join(words)}",
+            capitalised(draw.choice(VERBS)) + "".join(capitalised(word) for word in words),
         )
     )
 
@@ -220,6 +232,8 @@ def step(draw: Draw) -> str:
 
 def sentence(draw: Draw) -> str:
     """Draw a sentence that states no asked fact."""
+    if draw.text is not None and draw.chance(0.5):
+        return draw.text.sentence(draw)
     part, thing = draw.choice(PARTS), noun_phrase(draw, 1, 2)
     return draw.choice(
         (
@@ -248,6 +262,7 @@ def any_value(draw: Draw) -> str:
         (9, lambda: price(draw)),
         (4, lambda: f"{number(draw)}%"),
         (9, lambda: draw.choice(_FLAGS)),
+        (1, lambda: f"{draw.choice(_FLAGS)}{draw.choice('¹²³*†')}"),
         (7, lambda: code(draw)),
         (5, lambda: identifier(draw)),
         (4, lambda: date(draw)),
@@ -256,7 +271,15 @@ def any_value(draw: Draw) -> str:
         (3, lambda: capitalised(noun_phrase(draw, 1, 3))),
         (3, lambda: draw.choice(MATERIALS + COLOURS)),
         (8, lambda: random_phrase(draw, 1, 4)),
+        (5, lambda: random_phrase(draw, 4, 12)),
+        (3, lambda: ", ".join(number(draw) for _ in range(draw.randint(2, 5)))),
+        (2, lambda: ", ".join(identifier(draw) for _ in range(draw.randint(2, 3)))),
+        (
+            2,
+            lambda: f"{number(draw)} {draw.choice(_UNITS)} to {number(draw)} {draw.choice(_UNITS)}",
+        ),
         (3, lambda: f"{number(draw)} ({noun_phrase(draw, 1, 3)})"),
         (3, lambda: " ".join(foreign_word(draw) for _ in range(draw.randint(1, 2)))),
+        (4, lambda: sentence(draw)),
         (2, lambda: sentence(draw).rstrip(".")),
     )

@@ -99,8 +99,9 @@ def test_most_training_prompts_are_the_ones_that_the_library_sends() -> None:
     default = 0
     drawn = [c for c in conversations(6, 400) if c.passages]
     for conversation in drawn:
-        wanted = DEFAULT_PROMPT.grounded(conversation.turns[0].question, conversation.passages)
-        default += conversation.opening == wanted
+        question = conversation.turns[0].question
+        wanted = DEFAULT_PROMPT.grounded(question, conversation.passages)
+        default += conversation.prompt(question) == wanted
     assert default / len(drawn) >= 0.7
 
 
@@ -108,10 +109,8 @@ def test_closed_book_conversations_abstain_in_the_closed_book_prompt() -> None:
     difficulty = Difficulty(passages=(1, 2), questions=2, closed_book=1.0)
     conversation = draw_conversation(Draw(0), difficulty)
     question = conversation.turns[0].question
-    assert conversation.messages() == [
-        *DEFAULT_PROMPT.closed_book(question),
-        {"role": "assistant", "content": "[0] I don't know."},
-    ]
+    assert conversation.prompt(question) == DEFAULT_PROMPT.closed_book(question)
+    assert [turn.answer for turn in conversation.turns] == ["[0] I don't know."]
 
 
 def test_rows_are_written_as_ingestion_writes_them() -> None:

@@ -4,14 +4,27 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+import pytest
 import torch
-from tools.train_embedded_model.conversations import draw_conversation
+from tools.train_embedded_model.conversations import Conversation, draw_conversation
 from tools.train_embedded_model.draw import Draw
-from tools.train_embedded_model.encoding import BatchStream, Encoder, StreamState, collate
+from tools.train_embedded_model.encoding import (
+    FIRST_TOKEN_WEIGHT,
+    MARKER_WEIGHT,
+    Encoded,
+    Encoder,
+)
+from tools.train_embedded_model.network import collate, forward
 from tools.train_embedded_model.optimisation import learning_rate_factor
 from tools.train_embedded_model.stages import STAGES
+from tools.train_embedded_model.stream import BatchStream, StreamState
 from tools.train_embedded_model.training import TrainingRun, TrainingSettings
 from transformers import AutoModelForCausalLM, AutoTokenizer, Phi3ForCausalLM
+
+
+@pytest.fixture(scope="module")
+def encoder(embedded_folder: Path) -> Encoder:
+    return Encoder(AutoTokenizer.from_pretrained(embedded_folder))
 
 
 def settings(start: Path, output: Path, *, max_steps: int = 4) -> TrainingSettings:
@@ -28,53 +41,91 @@ def settings(start: Path, output: Path, *, max_steps: int = 4) -> TrainingSettin
     )
 
 
-def test_tokens_are_those_of_the_chat_template(embedded_folder: Path) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(embedded_folder)
-    encoder = Encoder(tokenizer)
-    draw = Draw(1)
-    for _ in range(30):
-        conversation = draw_conversation(draw, STAGES[2].difficulty)
-        text = tokenizer.apply_chat_template(conversation.messages(), tokenize=False)
-        expected = tokenizer.encode(text, add_special_tokens=False)
-        assert encoder.conversation(conversation).ids == expected
+def drawn(encoder: Encoder, count: int, *, seed: int = 1) -> list[tuple[Conversation, Encoded]]:
+    draw = Draw(seed)
+    conversations = [draw_conversation(draw, STAGES[2].difficulty) for _ in range(count)]
+    return [(conversation, encoder.conversation(conversation)) for conversation in conversations]
+
+
+def test_context_and_branch_are_the_tokens_of_the_chat_template(encoder: Encoder) -> None:
+    for conversation, item in drawn(encoder, 30):
+        for turn, branch in zip(conversation.turns, item.branches, strict=True):
+            prompt = encoder.prompt(conversation.prompt(turn.question))
+            assert [*item.context, *branch.ids[: branch.answer_start]] == prompt
+            assert list(branch.ids[branch.answer_start :]) == [
+                *encoder.text(turn.answer),
+                encoder.end,
+            ]
 
 
 def test_the_passage_number_and_the_value_begin_where_the_weights_say(
-    embedded_folder: Path,
+    encoder: Encoder, embedded_folder: Path
 ) -> None:
     tokenizer = AutoTokenizer.from_pretrained(embedded_folder)
-    encoder = Encoder(tokenizer)
-    draw = Draw(2)
-    found = 0
-    for _ in range(30):
-        conversation = draw_conversation(draw, STAGES[1].difficulty)
-        item = encoder.conversation(conversation)
-        for turn, (start, stop, marker) in zip(conversation.turns, item.answers, strict=True):
-            weights = item.weights[start:stop]
-            place = start + weights.index(3.0)
-            assert tokenizer.decode([item.ids[place]]) == str(marker)
-            value = tokenizer.decode(item.ids[place + 2 : stop - 1])
-            assert value.strip() == turn.value
-            assert item.weights[place + 2] == (2.5 if marker else 0.5)
-            found += 1
-    assert found > 100
+    for conversation, item in drawn(encoder, 20, seed=2):
+        for turn, branch in zip(conversation.turns, item.branches, strict=True):
+            answer = branch.ids[branch.answer_start :]
+            assert len(branch.weights) == len(answer)
+            place = branch.weights.index(MARKER_WEIGHT)
+            assert tokenizer.decode([answer[place]]) == str(turn.marker)
+            assert tokenizer.decode(answer[place + 2 : -1]).strip() == turn.value
+            assert (branch.weights[place + 2] == FIRST_TOKEN_WEIGHT) == bool(turn.marker)
 
 
-def test_padding_carries_no_loss(embedded_folder: Path) -> None:
-    encoder = Encoder(AutoTokenizer.from_pretrained(embedded_folder))
-    stream = BatchStream(encoder, seed=1, tokens=4096, chunk_size=12)
-    batch = stream.next_batch()
-    ids, weights = collate(batch, pad=encoder.pad)
-    assert ids.shape == weights.shape
-    for row, item in enumerate(batch):
-        assert weights[row, len(item.ids) :].sum() == 0
-        assert ids[row, : len(item.ids)].tolist() == item.ids
+def test_pointers_lead_to_the_very_tokens_that_are_copied(encoder: Encoder) -> None:
+    answerable = found = 0
+    for _, item in drawn(encoder, 40):
+        for branch in item.branches:
+            answerable += branch.marker > 0
+            found += branch.marker > 0 and bool(branch.pointers)
+            for place, held in branch.pointers:
+                if branch.marker and place > branch.answer_start + 1:
+                    assert {item.context[at] for at in held} == {branch.ids[place]}
+                elif not branch.marker:
+                    assert held == (0,)
+    assert found > 0.9 * answerable
+
+
+def test_training_computes_what_transformers_computes_for_each_question_alone(
+    encoder: Encoder, tiny_checkpoint: Path
+) -> None:
+    model = Phi3ForCausalLM.from_pretrained(tiny_checkpoint, dtype=torch.float32)
+    items = [item for _, item in drawn(encoder, 3)]
+    batch = collate(items, dtype=torch.float32)
+    logits, _ = forward(model, batch, dtype=torch.float32)
+    rows = iter(batch.answers)
+    for item in items:
+        for branch in item.branches:
+            ids = torch.tensor([[*item.context, *branch.ids]])
+            with torch.no_grad():
+                expected = model(ids, use_cache=False).logits[0]
+            first = len(item.context) + branch.answer_start - 1
+            own = logits[slice(*next(rows))]
+            torch.testing.assert_close(own, expected[first : first + len(own)])
+
+
+def test_training_has_the_gradients_of_transformers(
+    encoder: Encoder, tiny_checkpoint: Path
+) -> None:
+    ours = Phi3ForCausalLM.from_pretrained(tiny_checkpoint, dtype=torch.float32)
+    theirs = Phi3ForCausalLM.from_pretrained(tiny_checkpoint, dtype=torch.float32)
+    (_, item), *_ = drawn(encoder, 1)
+    batch = collate([item], dtype=torch.float32)
+    logits, _ = forward(ours, batch, dtype=torch.float32)
+    torch.nn.functional.cross_entropy(logits, batch.targets, reduction="sum").backward()
+    for branch in item.branches:
+        ids = torch.tensor([[*item.context, *branch.ids]])
+        labels = ids.clone()
+        labels[0, : len(item.context) + branch.answer_start] = -100
+        loss = theirs(ids, use_cache=False).logits[0, :-1]
+        torch.nn.functional.cross_entropy(loss, labels[0, 1:], reduction="sum").backward()
+    for (name, own), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(own.grad, other.grad, rtol=1e-3, atol=1e-3, msg=name)
 
 
 def test_a_restored_stream_hands_out_the_batches_that_would_have_come(
-    embedded_folder: Path,
+    encoder: Encoder,
 ) -> None:
-    encoder = Encoder(AutoTokenizer.from_pretrained(embedded_folder))
     first = BatchStream(encoder, seed=3, tokens=2048, chunk_size=12)
     for _ in range(5):
         first.next_batch()
@@ -84,8 +135,7 @@ def test_a_restored_stream_hands_out_the_batches_that_would_have_come(
         assert first.next_batch() == second.next_batch()
 
 
-def test_a_promoted_stream_changes_stage_with_the_next_chunk(embedded_folder: Path) -> None:
-    encoder = Encoder(AutoTokenizer.from_pretrained(embedded_folder))
+def test_a_promoted_stream_changes_stage_with_the_next_chunk(encoder: Encoder) -> None:
     stream = BatchStream(encoder, seed=3, tokens=100_000, chunk_size=6)
     stream.promote(2)
     stream.next_batch()
