@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from itertools import pairwise
 from typing import Any
 
 from phi3_industry.errors import EngineError
@@ -41,22 +42,33 @@ class ContentEncoder:
         encoding = self._plain.encode(before + text + after, add_special_tokens=False)
         end = len(encoding.ids) - bool(after)
         ids, offsets = encoding.ids[1:end], encoding.offsets[1:end]
-        for token, (start, stop) in zip(ids, offsets, strict=True):
-            if token in self._control:
-                cut = self._place_to_cut(text, start - len(before), stop - len(before))
-                head = self.encode(text[:cut], after_strip=after_strip, before_strip=False)
-                tail = self.encode(text[cut:], after_strip=False, before_strip=before_strip)
-                return head + tail
-        return list(ids)
-
-    def _place_to_cut(self, text: str, start: int, stop: int) -> int:
-        """Give a place inside a stretch that reads as a control token, to encode it in two."""
-        if stop - start < 2:
-            raise EngineError(
-                f"The text {text[start:stop]!r} can only be encoded as a control token of this "
-                "tokenizer. Remove it from the content."
+        # what reads as a control token is cut inside, and its parts are encoded apart
+        cuts = [
+            _place_to_cut(text, start - len(before), stop - len(before))
+            for token, (start, stop) in zip(ids, offsets, strict=True)
+            if token in self._control
+        ]
+        if not cuts:
+            return list(ids)
+        parts = [text[first:last] for first, last in pairwise([0, *cuts, len(text)])]
+        encoded = [
+            self.encode(
+                part,
+                after_strip=after_strip and number == 0,
+                before_strip=before_strip and number == len(cuts),
             )
-        return start + 1
+            for number, part in enumerate(parts)
+        ]
+        return [token for part in encoded for token in part]
+
+
+def _place_to_cut(text: str, start: int, stop: int) -> int:
+    if stop - start < 2:
+        raise EngineError(
+            f"The text {text[start:stop]!r} can only be encoded as a control token of this "
+            "tokenizer. Remove it from the content."
+        )
+    return start + 1
 
 
 def _tokenizer_without_control(backend_json: str) -> tuple[Any, dict[bool, str], str]:

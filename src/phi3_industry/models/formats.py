@@ -32,6 +32,8 @@ _INSTEAD_OF: Mapping[str, str] = {
 }
 """What to use instead of relatives of Phi-3, by ``model_type``."""
 
+# transformers 5.23 reads a GGUF file of Phi-3, but leaves out its sliding window and the factors of
+# its longrope, so that the model would compute something else, and unpacked it is no smaller
 _OTHER_RUNTIMES: Mapping[str, str] = {"gguf": "llama.cpp", "onnx": "ONNX Runtime"}
 _GPTQ_PACKAGES = ("optimum", "gptqmodel")
 _UNSTABLE_CONFIG_KEYS = (

@@ -147,7 +147,7 @@ def load_base_model(
             f"'{stored}'. Leave quantization out, or use the original checkpoint."
         )
     placing = quantization_options(None if stored else quantization, dtype=compute, device=device)
-    if stored:
+    if stored or device != "cpu":  # read onto the device, not by way of the machine's memory
         placing["device_map"] = {"": device}
     # GPTQ, which is the third way to store weights, takes four bits as NF4 does
     held: Any = "nf4" if stored == "gptq" else stored or quantization
@@ -164,8 +164,6 @@ def load_base_model(
         revision=revision,
         local_files_only=local_files_only,
     )
-    if not placing:
-        network.to(device)
     _check_rotary_precision(network, model)
     network.eval()
     network.requires_grad_(False)
