@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import queue
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Self
 
@@ -13,17 +14,22 @@ from phi3_industry.engines.detokenizer import StreamDecoder
 from phi3_industry.engines.generation import Generation
 from phi3_industry.engines.packed_model import PASS_TOKENS, PackedModel
 from phi3_industry.engines.packing import PackedSpan, SequenceCache
+from phi3_industry.engines.prefix_cache import PrefixCache, PrefixStatistics
 from phi3_industry.engines.sampling import GrammarStarter, TokenChooser
-from phi3_industry.engines.scheduler import Scheduler, SchedulerStatistics
+from phi3_industry.engines.scheduler import Scheduler
 from phi3_industry.engines.scoring import pooled_states, score_continuations
+from phi3_industry.engines.steps import EngineStatistics, Steps
 from phi3_industry.errors import AdapterError
 from phi3_industry.models.loading import LoadedModel
+from phi3_industry.models.memory import available_memory
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 __all__ = ["LocalEngine", "TokenStream"]
+
+_MOST_PREFIX_BYTES = 4 * 2**30
 
 Item = TokenEvent | BaseException
 
@@ -41,6 +47,9 @@ class LocalEngine(Engine):
         max_queue: The most requests that wait for their turn; one more is refused.
         prefill_chunk: Prompt tokens that are computed at once beside running requests. Fewer
             make these run more evenly, more let new ones begin sooner.
+        prefix_cache_bytes: The most bytes of keys and values to keep of texts that were read, so
+            that texts which begin alike are read once; 0 keeps none, ``None`` takes an eighth of
+            the memory that is free, and 4 GiB at the most.
         grammars: Compiles the grammars of requests; ``None`` takes
             :class:`~phi3_industry.engines.constrained.GrammarCompiler` when one comes.
     """
@@ -52,6 +61,7 @@ class LocalEngine(Engine):
         max_batch_size: int = 16,
         max_queue: int = 1024,
         prefill_chunk: int = 512,
+        prefix_cache_bytes: int | None = None,
         grammars: GrammarStarter | None = None,
     ) -> None:
         for name, value in (
@@ -64,13 +74,15 @@ class LocalEngine(Engine):
         self.loaded = loaded
         self._model = PackedModel(loaded)
         self._grammars = grammars
-        self._scheduler = Scheduler(
-            self._model,
-            begin=self._begin,
-            max_batch_size=max_batch_size,
-            max_queue=max_queue,
-            prefill_chunk=prefill_chunk,
+        if prefix_cache_bytes is None:
+            prefix_cache_bytes = min(available_memory(loaded.device) // 8, _MOST_PREFIX_BYTES)
+        if prefix_cache_bytes < 0:
+            raise ValueError(f"prefix_cache_bytes is {prefix_cache_bytes}; 0 switches it off.")
+        self._prefixes = PrefixCache(prefix_cache_bytes)
+        self._steps = Steps(
+            self._model, self._prefixes, begin=self._begin, prefill_chunk=prefill_chunk
         )
+        self._scheduler = Scheduler(self._steps, max_batch_size=max_batch_size, max_queue=max_queue)
 
     @property
     def adapters(self) -> tuple[str, ...]:
@@ -86,9 +98,18 @@ class LocalEngine(Engine):
         return self._model.adapters.alone
 
     @property
-    def statistics(self) -> SchedulerStatistics:
+    def statistics(self) -> EngineStatistics:
         """What was computed since the engine was made."""
-        return self._scheduler.statistics
+        return self._steps.statistics
+
+    @property
+    def prefix_statistics(self) -> PrefixStatistics:
+        """What was reused since the engine was made."""
+        return self._prefixes.statistics
+
+    def clear_prefix_cache(self) -> None:
+        """Forget the texts that were read."""
+        self._scheduler.run(self._prefixes.clear)
 
     def load_adapter(self, path: str | PathLike[str], *, name: str) -> None:
         """Load an adapter folder and make it known by a name.
@@ -115,7 +136,7 @@ class LocalEngine(Engine):
                     f"The adapter '{name}' cannot be unloaded: {users} requests are being "
                     "answered with it. Wait for them to end, or close their streams."
                 )
-            self._model.adapters.unload(name)
+            self._prefixes.drop_adapter(self._model.adapters.unload(name))
 
         self._scheduler.run(unload)
 
@@ -243,12 +264,16 @@ class LocalEngine(Engine):
 
     def _read(self, cache: SequenceCache, ids: Sequence[int], *, adapter: str | None) -> None:
         """Compute the keys and values of a text, in parts between the steps of others."""
-        for first in range(0, len(ids), PASS_TOKENS):
-            span = PackedSpan(
-                cache=cache, token_ids=ids[first : first + PASS_TOKENS], adapter=adapter
-            )
-            self._scheduler.run(lambda span=span: self._model.logits([span]))  # type: ignore[misc]
-            cache.commit(len(span.token_ids))
+        self._scheduler.run(lambda: self._prefixes.fill(cache, ids, adapter=adapter))
+
+        def read(part: Sequence[int]) -> None:
+            self._model.logits([PackedSpan(cache=cache, token_ids=part, adapter=adapter)])
+            cache.commit(len(part))
+
+        while cache.length < len(ids):
+            part = ids[cache.length : cache.length + PASS_TOKENS]
+            self._scheduler.run(partial(read, part))
+        self._scheduler.run(lambda: self._prefixes.keep(cache, ids, adapter=adapter))
 
 
 class TokenStream(Iterator[TokenEvent]):

@@ -10,49 +10,23 @@ idle program, and none stands in the way of its end. Callers wait in queues of t
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from phi3_industry.engines.generation import Generation
-from phi3_industry.engines.packed_model import PASS_TOKENS, PackedModel
-from phi3_industry.engines.packing import PackedSpan
+from phi3_industry.engines.steps import Steps, fail_all
 from phi3_industry.errors import EngineError, EngineOverloadedError
 
-if TYPE_CHECKING:
-    import torch
-
-__all__ = ["Scheduler", "SchedulerStatistics"]
+__all__ = ["Scheduler"]
 
 T = TypeVar("T")
 
-_LOGGER = logging.getLogger(__name__)
-
 _LINGER_S = 0.05
 """How long the thread waits for work before it ends."""
-
-
-@dataclass
-class SchedulerStatistics:
-    """What a scheduler has done.
-
-    Attributes:
-        steps: Passes of the model.
-        tokens: Tokens that were computed, those of prompts included.
-        recomputed: Sequences that were computed anew: at the switch of their rotary factors, or
-            because memory ran out.
-        memory_shortages: How often memory ran out.
-    """
-
-    steps: int = 0
-    tokens: int = 0
-    recomputed: int = 0
-    memory_shortages: int = 0
 
 
 class Scheduler:
@@ -62,28 +36,21 @@ class Scheduler:
     in parts beside them, so that a long prompt holds up nobody for long.
 
     Args:
-        model: Computes the passes.
-        begin: Called before the first pass of a request, in the computing thread.
+        steps: Computes the steps, in the scheduler's thread.
         max_batch_size: The most requests in one step.
         max_queue: The most requests that wait for their first step.
-        prefill_chunk: Prompt tokens in one step beside running requests.
     """
 
     def __init__(
         self,
-        model: PackedModel,
+        steps: Steps,
         *,
-        begin: Callable[[Generation], None],
         max_batch_size: int,
         max_queue: int,
-        prefill_chunk: int,
     ) -> None:
-        self.statistics = SchedulerStatistics()
-        self._model = model
-        self._begin = begin
+        self._steps = steps
         self._max_batch_size = max_batch_size
         self._max_queue = max_queue
-        self._prefill_chunk = prefill_chunk
         self._reset()
 
     def _reset(self) -> None:
@@ -94,6 +61,7 @@ class Scheduler:
         self._running: list[Generation] = []
         self._worker: threading.Thread | None = None
         self._limit = self._max_batch_size
+        self._turn = 0
 
     # --- for callers --------------------------------------------------------------------------
 
@@ -169,9 +137,20 @@ class Scheduler:
             if job is not None:
                 _do(*job)
             try:
-                self._step(chosen)
+                back = self._steps.run(chosen, beside=self._running)
             except Exception as error:  # whatever it is, nobody may wait for ever
-                _fail(chosen, error)
+                fail_all(chosen, error)
+            else:
+                self._send_back(back)
+
+    def _send_back(self, back: list[Generation]) -> None:
+        """Let those wait again for whom there is no memory, and let nobody into their place."""
+        if not back:
+            return
+        with self._changed:
+            self._running = [one for one in self._running if one not in back]
+            self._waiting.extendleft(reversed(back))
+            self._limit = max(1, len(self._running))
 
     def _next(self) -> tuple[tuple[Callable[[], Any], Future[Any]] | None, list[Generation]]:
         return (self._jobs.popleft() if self._jobs else None), self._choose()
@@ -195,103 +174,11 @@ class Scheduler:
         if len(wanted) > self._limit:
             # callers that paused came back all at once: who was computed longest ago goes first
             wanted.sort(key=lambda one: one.last_step)
-        return wanted[: self._limit]
-
-    def _step(self, chosen: list[Generation]) -> None:
+        chosen = wanted[: self._limit]
+        self._turn += 1
         for generation in chosen:
-            generation.last_step = self.statistics.steps
-            try:
-                self._prepare(generation)
-            except Exception as error:
-                generation.fail(error)
-        groups: dict[Any, list[tuple[Generation, PackedSpan]]] = {}
-        for generation, span in self._spans([one for one in chosen if not one.gone]):
-            groups.setdefault(self._model.can_share(span), []).append((generation, span))
-        for group in groups.values():
-            try:
-                self._compute(group)
-            except Exception as error:
-                _fail((generation for generation, _ in group), error)
-
-    def _prepare(self, generation: Generation) -> None:
-        """Begin a request, or begin it anew where its keys do not fit any longer."""
-        length = len(generation.ids)
-        cache = generation.cache
-        if cache is None:
-            if generation.completion_tokens == 0:
-                self._begin(generation)
-            generation.cache = self._model.new_cache(length)
-        elif cache.long_rope != self._model.needs_long_rope(length):
-            # transformers' own generation computes everything anew at this place, too
-            self.statistics.recomputed += 1
-            generation.cache = self._model.new_cache(length)
-
-    def _spans(self, chosen: list[Generation]) -> Iterable[tuple[Generation, PackedSpan]]:
-        """Say which tokens are computed in this step."""
-        answering = any(one.completion_tokens for one in self._running)
-        budget = self._prefill_chunk if answering else PASS_TOKENS
-        for generation in chosen:
-            assert generation.cache is not None  # noqa: S101 - it is prepared
-            tokens = generation.uncomputed
-            if len(tokens) > 1:
-                whole = len(tokens)
-                tokens = tokens[:budget]
-                budget -= len(tokens)
-                last = len(tokens) == whole
-            else:
-                last = True
-            if tokens:
-                yield (
-                    generation,
-                    PackedSpan(
-                        cache=generation.cache,
-                        token_ids=tokens,
-                        adapter=generation.adapter,
-                        keep=1 if last else 0,
-                    ),
-                )
-
-    def _compute(self, group: list[tuple[Generation, PackedSpan]]) -> None:
-        """Compute a pass and deliver its tokens; halve it when memory runs out."""
-        import torch
-
-        try:
-            logits = self._model.logits([span for _, span in group])
-        except torch.OutOfMemoryError:
-            if len(group) == 1:
-                raise
-            self._make_room(group)
-            half = (len(group) + 1) // 2
-            self._compute(group[:half])
-            return
-        self.statistics.steps += 1
-        self.statistics.tokens += sum(len(span.token_ids) for _, span in group)
-        for (generation, span), kept in zip(group, logits, strict=True):
-            span.cache.commit(len(span.token_ids))
-            if span.keep and not generation.gone:
-                self._advance(generation, kept)
-
-    def _advance(self, generation: Generation, logits: torch.Tensor) -> None:
-        try:
-            generation.advance(logits[-1])
-        except Exception as error:
-            generation.fail(error)
-
-    def _make_room(self, group: list[tuple[Generation, PackedSpan]]) -> None:
-        """Send the later half of a batch back to the queue, and free what it holds."""
-        half = (len(group) + 1) // 2
-        back = [generation for generation, _ in group[half:]]
-        _LOGGER.warning(
-            "Memory ran out with %d sequences in a batch; going on with %d.", len(group), half
-        )
-        with self._changed:
-            self.statistics.memory_shortages += 1
-            self.statistics.recomputed += len(back)
-            self._limit = half
-            self._running = [one for one in self._running if one not in back]
-            self._waiting.extendleft(reversed(back))
-        for generation in back:
-            generation.cache = None
+            generation.last_step = self._turn
+        return chosen
 
 
 def _do(job: Callable[[], Any], future: Future[Any]) -> None:
@@ -299,19 +186,3 @@ def _do(job: Callable[[], Any], future: Future[Any]) -> None:
         future.set_result(job())
     except Exception as error:
         future.set_exception(error)
-
-
-def _fail(generations: Iterable[Generation], error: Exception) -> None:
-    """Give each request an error of its own: callers in several threads raise them."""
-    import torch
-
-    message = str(error)
-    if isinstance(error, torch.OutOfMemoryError):
-        message = (
-            f"Memory ran out with a single sequence in the pass: {error}. Shorten the prompt, or "
-            "load the model quantised."
-        )
-    for generation in generations:
-        own = EngineError(message)
-        own.__cause__ = error
-        generation.fail(own)
