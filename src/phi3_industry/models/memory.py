@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 __all__ = [
-    "DType",
+    "ComputeDType",
     "MemoryEstimate",
     "Quantization",
     "available_memory",
     "estimate_memory",
 ]
 
-DType = Literal["float32", "bfloat16", "float16"]
+ComputeDType = Literal["float32", "bfloat16", "float16"]
 Quantization = Literal["nf4", "int8"]
 
 _BYTES: Mapping[str, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -67,7 +67,7 @@ class MemoryEstimate:
 
 
 def estimate_memory(
-    config: Mapping[str, Any], *, dtype: DType, quantization: Quantization | None = None
+    config: Mapping[str, Any], *, dtype: ComputeDType, quantization: Quantization | None = None
 ) -> MemoryEstimate:
     """Compute what a ``phi3`` or ``phimoe`` model takes, from its configuration alone.
 

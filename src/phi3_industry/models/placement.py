@@ -9,7 +9,7 @@ from typing import Any, get_args
 from phi3_industry.errors import ConfigurationError, ModelLoadError
 from phi3_industry.models.catalog import EMBEDDED, checkpoint_from_config
 from phi3_industry.models.memory import (
-    DType,
+    ComputeDType,
     MemoryEstimate,
     Quantization,
     available_memory,
@@ -54,7 +54,7 @@ def choose_device(device: str) -> str:
 
 def choose_dtype(
     asked: str, *, name: str, config: Mapping[str, Any], device: str
-) -> tuple[DType, str]:
+) -> tuple[ComputeDType, str]:
     """Choose the type to compute in.
 
     Args:
@@ -71,11 +71,11 @@ def choose_dtype(
     """
     import torch
 
-    if asked in get_args(DType):
+    if asked in get_args(ComputeDType):
         return asked, "as asked"  # type: ignore[return-value]  # one of the literals, just checked
     if asked != "auto":
         raise ConfigurationError(
-            f"dtype is {asked!r}; it must be 'auto' or one of {list(get_args(DType))}."
+            f"dtype is {asked!r}; it must be 'auto' or one of {list(get_args(ComputeDType))}."
         )
     stored = str(config.get("dtype") or config.get("torch_dtype") or "float32")
     if name == EMBEDDED or stored.removeprefix("torch.") == "float32":
@@ -96,7 +96,7 @@ def check_fits_memory(
     model: str,
     config: Mapping[str, Any],
     *,
-    dtype: DType,
+    dtype: ComputeDType,
     quantization: Quantization | None,
     device: str,
 ) -> MemoryEstimate:
@@ -123,7 +123,7 @@ def check_fits_memory(
     if needed <= free:
         return estimate
     others: list[tuple[str, int]] = []
-    half: DType = "bfloat16" if dtype == "float32" else dtype
+    half: ComputeDType = "bfloat16" if dtype == "float32" else dtype
     for label, kind in (
         (f"dtype='{half}'", None),
         ("quantization='int8'", "int8"),
@@ -148,7 +148,7 @@ def check_fits_memory(
 
 
 def quantization_options(
-    quantization: Quantization | None, *, dtype: DType, device: str
+    quantization: Quantization | None, *, dtype: ComputeDType, device: str
 ) -> dict[str, Any]:
     """Give the arguments with which transformers quantises a model while it loads.
 
