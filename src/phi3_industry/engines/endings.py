@@ -14,8 +14,10 @@ from typing import Any
 
 __all__ = ["EndingFinder"]
 
-_STEPS = 4096
-"""Bytes after which a walk that has found no end is given up."""
+_ESCAPE = ord("\\")
+
+_STEPS = 1024
+"""Tokens after which a walk that has found no end is given up."""
 
 _OUTSIDE = b'}],"0123456789ntf[{-'
 """What ends JSON soonest, best first, where no string is open: close, go on, a short value."""
@@ -92,6 +94,8 @@ class EndingFinder:
                 return closer
         order: list[int] = list(dict.fromkeys([*preferred, *self._token_of]))
         possible = [byte for byte in order if self._fits(matcher, byte)]
+        if place.string and len(possible) > 1:
+            possible = [byte for byte in possible if byte != _ESCAPE]  # its quote closes nothing
         if len(possible) < 2:
             return possible[0] if possible else None
         for byte in possible:
@@ -134,7 +138,7 @@ class _JsonPlace:
                 return False
             if self._escaped:
                 self._escaped = False
-            elif self.string and byte == ord("\\"):
+            elif self.string and byte == _ESCAPE:
                 self._escaped = True
             elif byte == ord('"'):
                 self.string = not self.string
