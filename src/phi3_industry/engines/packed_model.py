@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from phi3_industry.engines.adapter_table import AdapterTable
+from phi3_industry.engines.cpu_kernels import single_token_kernels, wants_single_token_kernels
 from phi3_industry.engines.packing import PackedSpan, SequenceCache, use_packed_attention
 from phi3_industry.errors import EngineError
 from phi3_industry.models.loading import LoadedModel
@@ -41,6 +42,7 @@ class PackedModel:
         self.adapters = AdapterTable(loaded)
         self._loaded = loaded
         self._no_mask = torch.empty((1, 1, 0, 0), device=loaded.device)
+        self._one_by_one = wants_single_token_kernels(loaded)
         self._layers = int(loaded.model.config.num_hidden_layers)
         self._window: int | None = getattr(loaded.model.config, "sliding_window", None)
 
@@ -119,7 +121,10 @@ class PackedModel:
             for span in spans:
                 span.look_back(self._window, device=self._loaded.device)
             try:
-                with self.adapters.applied([*owners, (owners[-1][0], nobodys)]):
+                with (
+                    self.adapters.applied([*owners, (owners[-1][0], nobodys)]),
+                    self._kernels(len(ids)),
+                ):
                     yield {
                         "input_ids": torch.tensor([ids], device=self._loaded.device),
                         "position_ids": torch.tensor([positions], device=self._loaded.device),
@@ -151,3 +156,6 @@ class PackedModel:
             ids.append(_TOKEN_OF_NOBODY)
             positions.append(switch)
         return ids, positions
+
+    def _kernels(self, tokens: int) -> AbstractContextManager[None]:
+        return single_token_kernels() if tokens == 1 and self._one_by_one else nullcontext()
