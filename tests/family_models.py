@@ -6,6 +6,7 @@ the experts; only widths, depth and vocabulary shrink.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,12 @@ TEMPLATES = {
         "{% for m in messages %}{{ '<|' + m.role + '|>' + m.content + '<|end|>' }}{% endfor %}"
         "{{ '<|assistant|>' if add_generation_prompt else eos_token }}"
     ),
+}
+# most published checkpoints name code of their own, which is never run
+_AUTO_MAP = {
+    "AutoConfig": "configuration_phi3.Phi3Config",
+    "AutoModelForCausalLM": "modeling_phi3.Phi3ForCausalLM",
+    "AutoTokenizer": "Xenova/gpt-4o",
 }
 _ROLES = ["<|assistant|>", "<|system|>", "<|end|>", "<|user|>"]
 
@@ -118,6 +125,9 @@ def save_family_member(folder: Path, known: KnownCheckpoint, **overrides: Any) -
     ]
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    # transformers writes names of code out only for classes that it loaded from such code
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "auto_map": _AUTO_MAP}))
     return folder
 
 

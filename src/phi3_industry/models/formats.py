@@ -6,8 +6,6 @@ format for another runtime, is refused with a sentence before anything of it is 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -18,7 +16,7 @@ from phi3_industry.errors import MissingDependencyError, ModelLoadError
 from phi3_industry.models.catalog import EMBEDDED, SUPPORTED_MODEL_TYPES, resolve_model
 from phi3_industry.models.family import KNOWN_CHECKPOINTS
 
-__all__ = ["config_hash", "load_config", "stored_quantization"]
+__all__ = ["load_config", "stored_quantization"]
 
 _INSTEAD_OF: Mapping[str, str] = {
     "phi3small": "Phi-3-small computes with code of its own that runs on some GPUs alone. Use "
@@ -36,17 +34,6 @@ _INSTEAD_OF: Mapping[str, str] = {
 # its longrope, so that the model would compute something else, and unpacked it is no smaller
 _OTHER_RUNTIMES: Mapping[str, str] = {"gguf": "llama.cpp", "onnx": "ONNX Runtime"}
 _GPTQ_PACKAGES = ("optimum", "gptqmodel")
-_UNSTABLE_CONFIG_KEYS = (
-    "_name_or_path",
-    "architectures",
-    "auto_map",
-    "dtype",
-    "quantization_config",
-    "torch_dtype",
-    "transformers_version",
-    "use_cache",
-)
-"""Keys of a configuration that do not change what the model computes."""
 
 
 def load_config(model: str, *, revision: str | None = None, local_files_only: bool = False) -> Any:
@@ -83,21 +70,6 @@ def load_config(model: str, *, revision: str | None = None, local_files_only: bo
             f"config.json of a known kind, nor a hub id that can be reached ({error}). Known "
             f"checkpoints: {known}."
         ) from error
-
-
-def config_hash(config: Any) -> str:
-    """Tell architectures apart: SHA-256 of what a configuration says of the computation.
-
-    Args:
-        config: The configuration, from :func:`load_config`.
-
-    Returns:
-        Hexadecimal text.
-    """
-    layout = {
-        key: value for key, value in config.to_dict().items() if key not in _UNSTABLE_CONFIG_KEYS
-    }
-    return hashlib.sha256(json.dumps(layout, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def stored_quantization(config: Any) -> str | None:

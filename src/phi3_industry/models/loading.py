@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +15,8 @@ from phi3_industry.models.catalog import (
     resolve_model,
 )
 from phi3_industry.models.chat_format import ChatFormat
-from phi3_industry.models.formats import config_hash, load_config, stored_quantization
+from phi3_industry.models.fingerprints import config_hash, weights_fingerprint
+from phi3_industry.models.formats import load_config, stored_quantization
 from phi3_industry.models.memory import MemoryEstimate, Quantization, estimate_memory
 from phi3_industry.models.placement import (
     check_fits_memory,
@@ -260,30 +260,3 @@ def no_progress_bar(small: bool) -> Iterator[None]:
         yield
     finally:
         logging.enable_progress_bar()
-
-
-def weights_fingerprint(model: Any) -> str:
-    """Tell base models apart by their weights, however they were loaded.
-
-    Two checkpoints can share a configuration and still be different models. The normalisation
-    weights and 64 rows of the embedding are hashed, rounded to bfloat16: quantisation touches
-    neither, and every change in training touches both.
-
-    Args:
-        model: A causal language model of transformers.
-
-    Returns:
-        SHA-256 as hexadecimal text.
-    """
-    import torch
-
-    digest = hashlib.sha256()
-    embedding = model.get_input_embeddings().weight
-    step = max(1, embedding.shape[0] // 64)
-    sampled = [("embedding", embedding[::step])]
-    norms = [(name, weight) for name, weight in model.named_parameters() if "norm" in name]
-    for name, weight in sampled + sorted(norms, key=lambda item: item[0]):
-        digest.update(name.encode())
-        rounded = weight.detach().to("cpu", torch.bfloat16).contiguous()
-        digest.update(rounded.view(torch.int16).numpy().tobytes())
-    return digest.hexdigest()

@@ -15,7 +15,8 @@ from typing import Any
 
 from phi3_industry.errors import AdapterError, AdapterMismatchError
 from phi3_industry.models.adapter import read_manifest
-from phi3_industry.models.formats import config_hash, load_config
+from phi3_industry.models.fingerprints import config_hash
+from phi3_industry.models.formats import load_config
 from phi3_industry.models.fused_layers import split_fused_weights
 from phi3_industry.models.lora_layers import check_weights, read_lora_config
 
