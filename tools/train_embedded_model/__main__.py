@@ -18,6 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
     _add_begin(commands)
     _add_train(commands)
     _add_score(commands)
+    _add_adapt(commands)
     _add_card(commands)
     _add_show(commands)
     options = parser.parse_args(arguments)
@@ -116,6 +117,11 @@ def _add_score(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     score.add_argument(
         "--real-tables", type=Path, nargs="*", default=[], help="folders with CSV files to ask"
     )
+    score.add_argument(
+        "--real-spans", type=Path, nargs="*", default=[], help="data folders with questions to ask"
+    )
+    score.add_argument("--quantization", choices=("nf4", "int8"), help="store the layers so")
+    score.add_argument("--rows", nargs="*", help="names of the held-out rows to score; all")
     score.add_argument("--json", type=Path, help="file to write the scores to")
     score.add_argument("--failures", type=Path, help="file to write wrong answers to, JSON Lines")
     score.set_defaults(run=_score)
@@ -133,13 +139,20 @@ def _score(options: argparse.Namespace) -> int:
         held_out_rows,
         median_milliseconds,
         real_cells_row,
+        real_spans_row,
     )
 
     torch.set_num_threads(options.threads)
-    reader = Reader(options.checkpoint)
+    reader = Reader(options.checkpoint, quantization=options.quantization)
     failures: list[dict[str, object]] = []
     rows = list(
-        held_out_rows(reader, answerable=options.questions, seed=options.seed, failures=failures)
+        held_out_rows(
+            reader,
+            answerable=options.questions,
+            seed=options.seed,
+            names=options.rows,
+            failures=failures,
+        )
     )
     rows += [
         real_cells_row(
@@ -152,6 +165,7 @@ def _score(options: argparse.Namespace) -> int:
         )
         for folder in options.real_tables
     ]
+    rows += [real_spans_row(reader, folder) for folder in options.real_spans]
     print(f"{options.checkpoint}: {reader.parameters:,} parameters, greedy, seed {options.seed}")
     print(format_scores(rows))
     latency = median_milliseconds(reader, passages=5, questions=30, seed=options.seed)
@@ -172,24 +186,73 @@ def _score(options: argparse.Namespace) -> int:
     return 0
 
 
+def _add_adapt(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    adapt = commands.add_parser("adapt", help="teach answer forms by adapters; print what it cost")
+    adapt.add_argument("--checkpoint", type=Path, default=DEFAULT_CHECKPOINT)
+    adapt.add_argument("--methods", nargs="*", choices=("lora", "qlora"), default=["lora", "qlora"])
+    adapt.add_argument(
+        "--houses", nargs="*", choices=("codes", "words"), default=["codes", "words"]
+    )
+    adapt.add_argument("--seeds", type=int, nargs="*", default=[0])
+    adapt.add_argument("--questions", type=int, default=100)
+    adapt.add_argument("--plain-questions", type=int, default=300)
+    adapt.add_argument("--threads", type=int, default=1)
+    adapt.set_defaults(run=_adapt)
+
+
+def _adapt(options: argparse.Namespace) -> int:
+    import json
+    from dataclasses import asdict
+
+    import torch
+
+    from .adapting import HOUSES, measure_adaptation
+
+    torch.set_num_threads(options.threads)
+    for house in HOUSES:
+        for method in options.methods if house.name in options.houses else ():
+            for seed in options.seeds:
+                measured = measure_adaptation(
+                    options.checkpoint,
+                    house,
+                    method=method,
+                    questions=options.questions,
+                    plain_questions=options.plain_questions,
+                    seed=seed,
+                )
+                print(json.dumps(asdict(measured)), flush=True)
+    return 0
+
+
 def _add_card(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     card = commands.add_parser("card", help="write the card from a run's log and the scores")
     card.add_argument("--checkpoint", type=Path, default=DEFAULT_CHECKPOINT)
     card.add_argument("--log", type=Path, required=True, help="log.jsonl of the run")
     card.add_argument("--scores", type=Path, required=True, help="file of score --json")
+    card.add_argument("--nf4", type=Path, help="file of score --quantization nf4 --json")
+    card.add_argument("--int8", type=Path, help="file of score --quantization int8 --json")
+    card.add_argument("--adapted", type=Path, help="file with the lines of adapt")
     card.add_argument("--seed", type=int, required=True, help="seed of the run")
+    card.add_argument("--hardware", required=True, help="what the run was computed on")
     card.add_argument("--data-note", default="No real text is among them.")
     card.set_defaults(run=_card)
 
 
 def _card(options: argparse.Namespace) -> int:
-    from .card import write_card
+    from .card import Measured, write_card
 
-    write_card(
-        options.checkpoint,
+    quantised = {"NF4": options.nf4, "int8": options.int8}
+    measured = Measured(
         log=options.log,
         scores=options.scores,
+        quantised={name: path for name, path in quantised.items() if path},
+        adapted=options.adapted,
+    )
+    write_card(
+        options.checkpoint,
+        measured,
         seed=options.seed,
+        hardware=options.hardware,
         data=options.data_note,
         target=options.checkpoint / "README.md",
     )
@@ -198,7 +261,7 @@ def _card(options: argparse.Namespace) -> int:
 
 def _add_show(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     show = commands.add_parser("show", help="print conversations of the generator")
-    show.add_argument("--stage", type=int, default=2)
+    show.add_argument("--stage", type=int, default=3)
     show.add_argument("--seed", type=int, default=0)
     show.add_argument("--count", type=int, default=5)
     show.add_argument("--data", type=Path, nargs="*", default=[], help="folders with real text")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
 from .scoring import ScoreRow, format_scores
 
-__all__ = ["write_card"]
+__all__ = ["Measured", "write_card"]
 
 _CARD = """\
 ---
@@ -46,11 +48,11 @@ with real weights.
   or calculate, and answers only in the form above. For work, load a Phi-3 checkpoint.
 - **It reads text shaped like its training data**: rows of tables as this library's ingestion
   writes them, spec sheets, short sections of manuals, lists. In running prose of another kind it
-  finds little. The table below says how often it is right; it is often wrong.
-- **Its vocabulary is small**: {vocabulary:,} tokens made from English industrial text, bytes for
+  finds little. The table below says how often it is right.
+- **Its vocabulary is small**: {vocabulary:,} tokens made from English text, bytes for
   everything else. Unusual names and other scripts are copied piece by piece and may break.
-- **Questions and documents in other languages than English** were not trained, apart from values
-  in other scripts.
+- **Questions and documents in other languages than English** were hardly trained: values in other
+  scripts, and a few question wordings in seven languages around English names.
 - An answer can name a wrong passage or value with no sign of doubt. It is no safety device.
 
 ## Scores
@@ -69,25 +71,20 @@ One answer at 5 passages, asked alone: {milliseconds} ms (median, fp32, {threads
 random words; unanswerable questions ask for names one character apart, for attributes that only
 another passage has, and for columns that are empty or missing.{real}
 
-## How it was trained
+{quantised}{adapted}## How it was trained
 
-1. **Tokenizer**: byte-level BPE of {vocabulary:,} tokens on generated text, digits in pairs; a
-   space is put before each text so that an answer's first word is the token that stands inside a
-   passage.
+1. **Tokenizer** (`begin`, seed {seed}): byte-level BPE of {vocabulary:,} tokens on generated and
+   real text, digits in pairs; a space is put before each text so that an answer's first word is
+   the token that stands inside a passage.
 2. **Seeded structured initialisation**: the first layer starts with heads that look one and two
    tokens back, later layers with heads that match what those wrote and copy; embeddings are
    random. The copying circuit is planted, then trained; it is not discovered.
-3. **A feasibility study** (seed 0, some 68 minutes on one core, more than 15 million tokens):
-   random repeated sequences, then one question template, then all, then abstention. That
-   generator is not part of this project; its checkpoint is where the run below began.
-4. **This project's run** (`python -m tools.train_embedded_model train`, data seed {seed}):
-   {steps:,} steps, {tokens:.1f} million tokens, {minutes:.0f} minutes on one core of a server CPU
-   (AVX-512, bf16 autocast), {stages} stages promoted by exact match on held-out questions, Muon
-   for the matrices and AdamW for the rest, exported as a moving average of the weights. Several
-   questions share a context as turns of one conversation; {unanswerable} of the questions have
-   no answer.
-   While it ran, wordings and shapes were added to the generator and the run was resumed, so the
-   exact weights cannot be made again from the seed; the recipe can.
+3. **Training** (`train`, data seed {seed}): {steps:,} steps, {tokens:.1f} million tokens,
+   {minutes:.0f} minutes on {hardware}, bf16 with 32-bit weights, Muon for the matrices and AdamW
+   for the rest, exported as a moving average of the weights. Up to twelve questions share a
+   context, each blind to the others; about a third of them has no answer. Two heads of each of
+   the last two layers are told where the value stands (attention supervision). {stages} stages,
+   from drills with one wording to all shapes, were promoted by exact match on held-out questions.
 
 The data are drawn by `tools/train_embedded_model/`: invented plants, products, limits and
 accounts.
@@ -101,69 +98,131 @@ Exact whole answers on held-out conversations of the last stage, teacher-forced:
 | million tokens | minutes | stage | all | answerable | unanswerable |
 | ---: | ---: | ---: | ---: | ---: | ---: |
 {curve}
-
-The held-out conversations became harder and more varied each time the generator grew, so nearby
-lines compare better than distant ones. The learning rate was constant over the first two thirds,
-where the curve rose throughout, and then fell to nothing. More steps at the full rate, and then a
-wider model and vocabulary, are what would move it.
 """
 
 
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """Files that the commands of this tool wrote.
+
+    Attributes:
+        log: ``log.jsonl`` of the run.
+        scores: Scores of the shipped checkpoint.
+        quantised: Scores of the same questions on quantised weights, by the name to show.
+        adapted: Lines that ``adapt`` printed; ``None`` leaves the section out.
+    """
+
+    log: Path
+    scores: Path
+    quantised: Mapping[str, Path] = field(default_factory=dict)
+    adapted: Path | None = None
+
+
 def write_card(
-    checkpoint: Path, *, log: Path, scores: Path, seed: int, data: str, target: Path
+    checkpoint: Path, measured: Measured, *, seed: int, data: str, hardware: str, target: Path
 ) -> None:
     """Write the card.
 
     Args:
         checkpoint: Folder with the shipped configuration and weights.
-        log: Log of the run.
-        scores: Scores written by the score command for that very checkpoint.
+        measured: What was measured on that very checkpoint.
         seed: Seed of the run's data.
         data: Sentence about real data in the mixture.
+        hardware: What the run was computed on.
         target: Markdown file to write.
     """
     config = _read_json(checkpoint / "config.json")
-    measured = _read_json(scores)
-    entries = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    rows = [ScoreRow(row["name"], row["shares"]) for row in measured["rows"]]
-    command = f"python -m tools.train_embedded_model score --questions {measured['questions']}"
+    scores = _read_json(measured.scores)
+    entries = [_parse(line) for line in _lines(measured.log)]
+    rows = _rows(scores)
+    command = f"python -m tools.train_embedded_model score --questions {scores['questions']}"
     real = [row.name for row in rows if "cells" in row.name]
     text = _CARD.format(
-        parameters=measured["parameters"],
+        parameters=scores["parameters"],
         layers=config["num_hidden_layers"],
         hidden=config["hidden_size"],
         heads=config["num_attention_heads"],
         vocabulary=config["vocab_size"],
         context=config["max_position_embeddings"],
         megabytes=(checkpoint / "model.safetensors").stat().st_size / 1e6,
-        command=command + (" --real-tables FOLDER" if real else ""),
+        command=command + (" --real-tables FOLDER --real-spans FOLDER" if real else ""),
         scores=format_scores(rows),
-        milliseconds=measured["milliseconds"],
-        threads=measured["threads"],
-        real=_about_real_cells(real),
+        milliseconds=scores["milliseconds"],
+        threads=scores["threads"],
+        real=_about_real_data(real),
+        quantised=_about_quantised(measured.quantised),
+        adapted=_about_adapters(measured.adapted),
         seed=seed,
         steps=entries[-1]["step"],
         tokens=entries[-1]["tokens"] / 1e6,
         minutes=entries[-1]["minutes"],
+        hardware=hardware,
         stages=entries[-1]["stage"] + 1,
-        unanswerable="30 to 36 %",
         data="\n".join(wrap(data, 98)),
-        curve="\n".join(_curve_line(entry) for entry in _spread(entries, 10)),
+        curve="\n".join(_curve_line(entry) for entry in _spread(entries, 14)),
     )
     target.write_text(text, encoding="utf-8")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+def _rows(scores: dict[str, Any]) -> list[ScoreRow]:
+    return [ScoreRow(row["name"], row["shares"]) for row in scores["rows"]]
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines()
+
+
+def _parse(line: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(line)
     return content
 
 
-def _about_real_cells(names: list[str]) -> str:
+def _about_quantised(files: Mapping[str, Path]) -> str:
+    if not files:
+        return ""
+    rows = [
+        ScoreRow(f"{row.name}, {name}", row.shares)
+        for name, path in files.items()
+        for row in _rows(_read_json(path))
+    ]
+    return (
+        "## Quantised\n\nThe same questions, the linear layers stored in 4 or 8 bits:\n\n"
+        f"{format_scores(rows)}\n\n"
+    )
+
+
+def _about_adapters(path: Path | None) -> str:
+    if path is None:
+        return ""
+    lines = [
+        "| house | method | seconds | form % | form and value % | value before % | after % |"
+        " merged equal % |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    names = ("house", "method", "seconds", "form", "both", "plain_before", "plain_after")
+    for entry in map(_parse, _lines(path)):
+        merged = "–" if entry["merged_equal"] is None else str(entry["merged_equal"])
+        lines.append("| " + " | ".join([*(str(entry[name]) for name in names), merged]) + " |")
+    return (
+        "## Taught by an adapter\n\nPrinted by `python -m tools.train_embedded_model adapt`: a "
+        "house's own word after each value is\ntaught by 300 questions and 150 plain ones; "
+        "held-out questions show whether the form is learned,\nand those of the first table "
+        "(three passages, all shapes) what it costs.\n\n" + "\n".join(lines) + "\n\n"
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return _parse(path.read_text(encoding="utf-8"))
+
+
+def _about_real_data(names: list[str]) -> str:
     if not names:
         return ""
     return (
-        "\n\nThe last rows ask for cells of real CSV tables that nobody trained on, each beside "
-        "other rows\nof the same table, with the right row given."
+        "\n\nThe rows named after data sets ask for cells of real CSV tables that nobody trained "
+        "on, each beside\nother rows of the same table, and the questions of experts on a "
+        "passage that holds the answer\n(spans are compared without case, punctuation and "
+        "articles)."
     )
 
 

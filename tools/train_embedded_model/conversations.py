@@ -9,12 +9,13 @@ from phi3_industry.grounding.prompt import DEFAULT_PROMPT, Message
 
 from .documents import document_family
 from .draw import Draw
+from .drills import drill_family
 from .facts import Fact
 from .passages import Family, Passage
 from .real_text import RealText
 from .tables import Table, draw_table, row_family, table_title
 
-__all__ = ["Conversation", "Difficulty", "Turn", "draw_conversation"]
+__all__ = ["Conversation", "Difficulty", "Turn", "draw_conversation", "draw_turns"]
 
 _QUESTION_MARK = "\0"
 _SYSTEMS = (
@@ -43,6 +44,7 @@ class Difficulty:
         closed_book: Share of conversations without passages.
         real_text: Share of conversations about real text, where there is any.
         default_prompt: Share of conversations in the project's own prompt.
+        drills: Share of contexts that are drills.
     """
 
     passages: tuple[int, int]
@@ -56,6 +58,7 @@ class Difficulty:
     closed_book: float = 0.02
     real_text: float = 0.06
     default_prompt: float = 0.78
+    drills: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ class Turn:
         marker: Number of the passage that holds the answer, 0 for none.
         value: The answer without its citation.
         kind: Kind of fact.
+        attribute: What is asked of the subject; empty where nothing names it.
     """
 
     question: str
@@ -75,6 +79,7 @@ class Turn:
     marker: int
     value: str
     kind: str
+    attribute: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,8 @@ class Conversation:
     """Passages and questions about them, each asked on its own.
 
     Attributes:
-        shape: ``"table row"``, ``"document"``, ``"mixed"``, ``"real text"`` or ``"closed book"``.
+        shape: ``"table row"``, ``"document"``, ``"mixed"``, ``"drill"``, ``"real text"`` or
+            ``"closed book"``.
         passages: Contents of the passages, in their order.
         turns: Questions with answers.
         system: System messages, none or one.
@@ -122,7 +128,7 @@ def draw_conversation(
             passages = [passage for family in families for passage in family.passages]
             draw.shuffle(passages)
             contents = tuple(passage.content for passage in passages)
-            turns = _turns(draw, passages, families, difficulty)
+            turns = draw_turns(draw, passages, families, difficulty)
         if turns:
             break
     system, around = _opening(draw, contents, difficulty.default_prompt)
@@ -155,6 +161,8 @@ def _context(
     draw: Draw, difficulty: Difficulty, tables: Sequence[Table]
 ) -> tuple[str, list[Family]]:
     count = draw.randint(*difficulty.passages)
+    if draw.chance(difficulty.drills):
+        return "drill", [drill_family(draw, passages=count)]
     if count > 1 and draw.chance(difficulty.mixed_share):
         first = draw.randint(1, count - 1)
         one = draw.choice((_rows, _documents))(draw, difficulty, first, tables, ())
@@ -191,9 +199,17 @@ def _documents(
     )
 
 
-def _turns(
+def draw_turns(
     draw: Draw, passages: Sequence[Passage], families: Sequence[Family], difficulty: Difficulty
 ) -> list[Turn]:
+    """Draw questions about passages, some of which no passage answers.
+
+    Args:
+        draw: Source of chance.
+        passages: The passages in the order in which they are numbered.
+        families: The families that they belong to, for what a reader may miss in them.
+        difficulty: How many questions, and the share without an answer.
+    """
     held = [(n, fact) for n, passage in enumerate(passages, start=1) for fact in passage.facts]
     names = [fact.identity for _, fact in held]
     askable = [(n, fact) for n, fact in held if names.count(fact.identity) == 1]
@@ -211,7 +227,7 @@ def _turns(
         elif askable:
             marker, fact = draw.choice(askable)
             answer = DEFAULT_PROMPT.answer(fact.value, marker=marker)
-            turn = Turn(fact.ask(draw), answer, marker, fact.value, fact.kind)
+            turn = Turn(fact.ask(draw), answer, marker, fact.value, fact.kind, fact.attribute)
         else:
             break
         if turn.question.casefold() not in asked:

@@ -35,6 +35,7 @@ def document_family(
     max_facts: int,
     filler: float,
     known: Sequence[str] = (),
+    pool: Sequence[Attribute] = (),
 ) -> Family:
     """Write passages about entities that share a pool of attributes.
 
@@ -44,8 +45,9 @@ def document_family(
         max_facts: Upper bound on facts in a passage of prose; sheets may hold twice as many.
         filler: Share of prose passages with sentences that state nothing asked.
         known: Names of things that other passages of the context are about.
+        pool: The attributes; drawn when empty.
     """
-    pool = _attribute_pool(draw, max(2, int(max_facts * 1.5) + 1))
+    pool = pool or _attribute_pool(draw, max(2, int(max_facts * 1.5) + 1))
     entities = _entities(draw, passages, known)
     written: list[Passage] = []
     for entity in _with_repeats(draw, entities):

@@ -29,6 +29,7 @@ __all__ = [
     "draw_entity",
     "fill",
     "named_entity",
+    "plain_attribute",
     "related_attribute",
 ]
 
@@ -112,7 +113,7 @@ class Fact:
         if draw.split == "train" and self._is_plain and draw.chance(COMPOSED_SHARE):
             template = composed_question(draw)
         subject = draw.choice(self.mentions)
-        if draw.chance(RECASED_SHARE):
+        if self.kind != "drill" and draw.chance(RECASED_SHARE):
             subject, attribute = recased(subject, draw), recased(attribute, draw)
         return fill(template, subject, attribute)
 
@@ -256,7 +257,10 @@ _NUMERIC_QUESTIONS = (
 )
 
 
-def _plain(name: str, kind: str, value: Callable[[Draw], str], *, numeric: bool) -> Attribute:
+def plain_attribute(
+    name: str, kind: str, value: Callable[[Draw], str], *, numeric: bool
+) -> Attribute:
+    """Make an attribute that any statement and any question fits."""
     statements = _NUMERIC_STATEMENTS if numeric else _STATEMENTS
     questions = _NUMERIC_QUESTIONS if numeric else _QUESTIONS
     return Attribute(name, kind, value, statements, _SHORT, questions)
@@ -276,7 +280,7 @@ def _measured(
         name = f"{draw.choice(QUALIFIERS)} {name}"
     elif draw.chance(0.3):
         name = f"{draw.choice(PARTS)} {name.split()[-1]}"
-    return _plain(name, "measured", lambda d: values.quantity(d, units), numeric=True)
+    return plain_attribute(name, "measured", lambda d: values.quantity(d, units), numeric=True)
 
 
 def _described(draw: Draw) -> Attribute:
@@ -313,11 +317,13 @@ def _described(draw: Draw) -> Attribute:
             (values.noun_phrase(draw, 2, 3), lambda d: values.noun_phrase(d, 1, 3)),
         )
     )
-    return _plain(name, "described", value, numeric=False)
+    return plain_attribute(name, "described", value, numeric=False)
 
 
 def _unusual(draw: Draw) -> Attribute:
-    return _plain(values.random_phrase(draw, 1, 4), "unusual", values.any_value, numeric=False)
+    return plain_attribute(
+        values.random_phrase(draw, 1, 4), "unusual", values.any_value, numeric=False
+    )
 
 
 def _told(draw: Draw) -> Attribute:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import csv
+import json
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from phi3_industry.evaluation.metrics import exact_match, token_f1
 from phi3_industry.grounding.prompt import DEFAULT_PROMPT
+from phi3_industry.grounding.questions import load_questions
+from phi3_industry.models.loading import Quantization, load_base_model
 
 from .conversations import Turn, draw_conversation
-from .draw import Draw
+from .draw import Draw, Split
 from .encoding import Encoder
 from .stages import STAGES
 from .tables import CELL_QUESTIONS, Table, row_text
@@ -25,27 +29,36 @@ __all__ = [
     "Score",
     "ScoreRow",
     "format_scores",
+    "held_out_questions",
     "held_out_rows",
     "median_milliseconds",
     "real_cells_row",
+    "real_spans_row",
 ]
 
 
 class Reader:
-    """A checkpoint that answers greedily.
+    """A checkpoint that answers greedily, in 32 bits unless it is quantised.
 
     Args:
         folder: Checkpoint folder.
+        quantization: How the linear layers are stored: ``"nf4"``, ``"int8"`` or not at all.
         max_new_tokens: Longest answer.
     """
 
-    def __init__(self, folder: Path, *, max_new_tokens: int = 64) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        quantization: Quantization | None = None,
+        max_new_tokens: int = 64,
+    ) -> None:
         import torch
-        from transformers import AutoTokenizer, Phi3ForCausalLM
 
         self._torch = torch
-        self._tokenizer = AutoTokenizer.from_pretrained(folder)
-        self._model = Phi3ForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        loaded = load_base_model(str(folder), dtype="float32", quantization=quantization)
+        self._tokenizer = loaded.tokenizer
+        self._model = loaded.model
         self._encoder = Encoder(self._tokenizer)
         self._max_new_tokens = max_new_tokens
         self.parameters = sum(p.numel() for p in self._model.parameters())
@@ -180,14 +193,24 @@ def held_out_rows(
         if names is not None and name not in names:
             continue
         asked: list[Asked] = []
-        for item in _held_out_questions(passages, changes, seed):
+        for item in held_out_questions(passages, changes, seed):
             asked.append(item)
             if sum(item.turn.marker > 0 for item in asked) == answerable:
                 break
         yield _row(name, reader, asked, failures)
 
 
-def _held_out_questions(passages: int, changes: dict[str, float], seed: int) -> Iterator[Asked]:
+def held_out_questions(
+    passages: int, changes: Mapping[str, float], seed: int, *, split: Split = "eval"
+) -> Iterator[Asked]:
+    """Draw questions of all kinds, each to be asked on its own in the project's prompt.
+
+    Args:
+        passages: Passages shown with each.
+        changes: Changes of the last stage's difficulty.
+        seed: Seed.
+        split: Which names, values and wordings they are made of.
+    """
     difficulty = replace(
         STAGES[-1].difficulty,
         passages=(passages, passages),
@@ -196,7 +219,7 @@ def _held_out_questions(passages: int, changes: dict[str, float], seed: int) -> 
         closed_book=0.0,
         **changes,  # type: ignore[arg-type]  # the shares above
     )
-    draw = Draw(seed, "eval")
+    draw = Draw(seed, split)
     while True:
         conversation = draw_conversation(draw, difficulty)
         for turn in conversation.turns:
@@ -206,7 +229,7 @@ def _held_out_questions(passages: int, changes: dict[str, float], seed: int) -> 
 def median_milliseconds(reader: Reader, *, passages: int, questions: int, seed: int) -> float:
     """Time answers one at a time, tokenisation included, and return the median."""
     times = []
-    for item in islice(_held_out_questions(passages, {}, seed), questions):
+    for item in islice(held_out_questions(passages, {}, seed), questions):
         began = time.perf_counter()
         reader.answers([item])
         times.append(1000 * (time.perf_counter() - began))
@@ -271,6 +294,38 @@ def real_cells_row(
     return _row(f"{folder.parent.name} cells, up to {passages} rows", reader, asked, failures)
 
 
+def real_spans_row(reader: Reader, folder: Path) -> ScoreRow:
+    """Ask the development questions of a data set, each with the passage that holds its answer.
+
+    Args:
+        reader: The checkpoint.
+        folder: Folder with ``corpus.jsonl`` and ``questions.dev.jsonl``.
+    """
+    with (folder / "corpus.jsonl").open(encoding="utf-8") as lines:
+        records = [json.loads(line) for line in lines]
+    passages = {record["id"]: record["text"] for record in records}
+    questions = load_questions(folder / "questions.dev.jsonl")
+    asked = [
+        Asked("real text", (passages[q.gold_ids[0]],), Turn(q.question, "", 1, "", "span"))
+        for q in questions
+    ]
+    exact = refused = 0
+    overlap = 0.0
+    for question, answer in zip(questions, reader.answers(asked), strict=True):
+        body = answer.partition("] ")[2]
+        refused += answer.startswith("[0]")
+        exact += exact_match(body, question.answers)
+        overlap += token_f1(body, question.answers)
+    count = len(questions)
+    shares: dict[str, float | int | None] = {
+        "answerable": count,
+        "value_right": round(100 * exact / count, 1),
+        "token_f1": round(100 * overlap / count, 1),
+        "over_refusal": round(100 * refused / count, 1),
+    }
+    return ScoreRow(f"{folder.name} dev spans, gold passage", shares)
+
+
 def _read_csv(path: Path, *, max_value_chars: int = 80) -> Table | None:
     """Read a table with unique keys and cells that are short enough to be answers."""
     with path.open(encoding="utf-8", newline="") as file:
@@ -294,6 +349,7 @@ _COLUMNS = (
     ("value_right", "value right %"),
     ("citation_right_of_right_values", "citation right of these %"),
     ("value_and_citation_right", "both right %"),
+    ("token_f1", "token F1 %"),
     ("over_refusal", "over-refusal %"),
     ("unanswerable", "n unanswerable"),
     ("abstained", "abstained %"),
@@ -305,6 +361,8 @@ def format_scores(rows: Sequence[ScoreRow]) -> str:
     lines = ["| context | " + " | ".join(title for _, title in _COLUMNS) + " |"]
     lines.append("| --- |" + " ---: |" * len(_COLUMNS))
     for row in rows:
-        cells = ["–" if row.shares[key] is None else str(row.shares[key]) for key, _ in _COLUMNS]
+        cells = [
+            "–" if row.shares.get(key) is None else str(row.shares[key]) for key, _ in _COLUMNS
+        ]
         lines.append(f"| {row.name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -25,6 +25,18 @@ class Stage:
 STAGES = (
     Stage(
         difficulty=Difficulty(
+            passages=(2, 3),
+            questions=5,
+            unanswerable=0.1,
+            closed_book=0.0,
+            real_text=0.0,
+            default_prompt=1.0,
+            drills=1.0,
+        ),
+        promote_at=0.8,
+    ),
+    Stage(
+        difficulty=Difficulty(
             passages=(1, 3),
             questions=12,
             max_facts=2,
@@ -32,11 +44,14 @@ STAGES = (
             mixed_share=0.1,
             filler=0.2,
             unanswerable=0.3,
+            drills=0.2,
         ),
         promote_at=0.6,
     ),
     Stage(
-        difficulty=Difficulty(passages=(1, 5), questions=12, max_facts=3, max_columns=5),
+        difficulty=Difficulty(
+            passages=(1, 5), questions=12, max_facts=3, max_columns=5, drills=0.05
+        ),
         promote_at=0.55,
     ),
     Stage(

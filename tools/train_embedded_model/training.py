@@ -28,7 +28,7 @@ __all__ = ["TrainingRun", "TrainingSettings"]
 
 _POINTING_LAYERS = 2
 _POINTING_HEADS = 2
-_POINTING_WEIGHT = 0.3
+_POINTING_WEIGHT = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ class TrainingSettings:
     device: str = "cpu"
     warm_up: int = 60
     decay: float = 0.35
-    evaluate_every: int = 200
+    evaluate_every: int = 100
     evaluation_size: int = 40
 
 

@@ -18,7 +18,7 @@ from phi3_industry.ingestion.tables import row_texts
 
 def conversations(seed: int, count: int, split: Split = "train") -> list[Conversation]:
     draw = Draw(seed, split)
-    return [draw_conversation(draw, STAGES[n % 3].difficulty) for n in range(count)]
+    return [draw_conversation(draw, STAGES[n % len(STAGES)].difficulty) for n in range(count)]
 
 
 def test_same_seed_gives_the_same_conversations() -> None:

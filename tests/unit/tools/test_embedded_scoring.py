@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from tools.train_embedded_model.card import write_card
+from tools.train_embedded_model.adapting import HOUSES, Adaptation, measure_adaptation
+from tools.train_embedded_model.card import Measured, write_card
 from tools.train_embedded_model.conversations import Turn
 from tools.train_embedded_model.scoring import (
     Reader,
@@ -13,6 +15,7 @@ from tools.train_embedded_model.scoring import (
     format_scores,
     held_out_rows,
     real_cells_row,
+    real_spans_row,
 )
 
 
@@ -104,18 +107,81 @@ def test_the_card_says_what_was_measured(embedded_folder: Path, tmp_path: Path) 
     entry = {"step": 7, "tokens": 3_400_000, "minutes": 9.0, "stage": 2}
     line = json.dumps({**entry, "held_out_last_stage": shares})
     (tmp_path / "log.jsonl").write_text(line + "\n", encoding="utf-8")
-    write_card(
-        embedded_folder,
+    adapted = Adaptation(
+        house="codes",
+        method="lora",
+        seed=0,
+        seconds=77.5,
+        form=97.0,
+        both=88.0,
+        plain_before=90.0,
+        plain_after=89.0,
+        merged_equal=100.0,
+    )
+    (tmp_path / "adapted.jsonl").write_text(json.dumps(asdict(adapted)) + "\n", encoding="utf-8")
+    measured = Measured(
         log=tmp_path / "log.jsonl",
         scores=tmp_path / "scores.json",
+        quantised={"NF4": tmp_path / "scores.json"},
+        adapted=tmp_path / "adapted.jsonl",
+    )
+    write_card(
+        embedded_folder,
+        measured,
         seed=3,
+        hardware="one core",
         data="No real text is among them.",
         target=tmp_path / "README.md",
     )
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert "2,164,416" in card
     assert "41.5 ms" in card
-    assert "| all shapes, 3 passages | 1 | 100.0 | 100.0 | 100.0 | 0.0 | 0 | – |" in card
+    assert "| all shapes, 3 passages | 1 | 100.0 | 100.0 | 100.0 | – | 0.0 | 0 | – |" in card
+    assert "| all shapes, 3 passages, NF4 | 1 | 100.0 |" in card
+    assert "| codes | lora | 77.5 | 97.0 | 88.0 | 90.0 | 89.0 | 100.0 |" in card
     assert "| 3.4 | 9 | 2 | 50.0 % | 25.0 % | 75.0 % |" in card
     assert "No language model for production" in card
     assert "data seed 3" in card
+
+
+def test_real_questions_are_asked_with_the_passage_that_answers_them(
+    embedded_folder: Path, tmp_path: Path
+) -> None:
+    passages = [
+        {"id": "a", "text": "The oil of pump P-7 is Tovex 32."},
+        {"id": "b", "text": "The colour of pump P-7 is red."},
+    ]
+    question = {
+        "id": "q",
+        "question": "What is the oil of pump P-7?",
+        "answers": ["Tovex 32"],
+        "gold_ids": ["a"],
+    }
+    for name, records in (("corpus", passages), ("questions.dev", [question])):
+        lines = "".join(json.dumps(record) + "\n" for record in records)
+        (tmp_path / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+    row = real_spans_row(Reader(embedded_folder, max_new_tokens=16), tmp_path)
+    assert row.shares == {
+        "answerable": 1,
+        "value_right": 100.0,
+        "token_f1": 100.0,
+        "over_refusal": 0.0,
+    }
+
+
+def test_an_adapter_is_measured_on_form_reading_and_merging(tiny_checkpoint: Path) -> None:
+    house, *_ = HOUSES
+    measured = measure_adaptation(
+        tiny_checkpoint, house, method="lora", rows=4, replayed=2, questions=3, plain_questions=2
+    )
+    assert measured.house == "codes"
+    assert measured.merged_equal == 100.0
+    assert 0 <= measured.both <= measured.form <= 100
+
+
+def test_a_house_answers_in_its_form_and_abstains_in_everyones() -> None:
+    codes, words = HOUSES
+    turn = Turn("?", "[2] 38.2 bar", 2, "38.2 bar", "measured", "discharge pressure")
+    assert codes.answer(turn) == "[2] 38.2 bar | PDIS"
+    assert words.answer(turn) == "[2] 38.2 bar (Förderdruck)"
+    assert codes.answer(UNANSWERABLE) == "[0] I don't know."

@@ -43,7 +43,7 @@ def settings(start: Path, output: Path, *, max_steps: int = 4) -> TrainingSettin
 
 def drawn(encoder: Encoder, count: int, *, seed: int = 1) -> list[tuple[Conversation, Encoded]]:
     draw = Draw(seed)
-    conversations = [draw_conversation(draw, STAGES[2].difficulty) for _ in range(count)]
+    conversations = [draw_conversation(draw, STAGES[-1].difficulty) for _ in range(count)]
     return [(conversation, encoder.conversation(conversation)) for conversation in conversations]
 
 
@@ -83,7 +83,7 @@ def test_pointers_lead_to_the_very_tokens_that_are_copied(encoder: Encoder) -> N
                     assert {item.context[at] for at in held} == {branch.ids[place]}
                 elif not branch.marker:
                     assert held == (0,)
-    assert found > 0.9 * answerable
+    assert found > 0.8 * answerable
 
 
 def test_training_computes_what_transformers_computes_for_each_question_alone(
