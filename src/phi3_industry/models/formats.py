@@ -94,15 +94,15 @@ def _refuse_other_formats(model: str) -> None:
     """Refuse files for other runtimes: by their names in a folder, by the name of a hub id."""
     path = Path(model).expanduser()
     if path.is_dir():
-        names = {file.name.lower() for file in path.rglob("*") if file.is_file()}
-        endings = {name.rsplit(".", 1)[-1] for name in names}
-        if "safetensors" in endings and "config.json" in names:
-            return
-        if "adapter_config.json" in names:
+        # transformers would load the base model that the adapter names, whatever else is there
+        if (path / "adapter_config.json").exists():
             raise ModelLoadError(
-                f"The folder '{model}' holds an adapter and no base model. Load the base model, "
-                "then the adapter with llm.load_adapter(path, name=...)."
+                f"The folder '{model}' holds an adapter. Load its base model, then the adapter "
+                "with llm.load_adapter(path, name=...)."
             )
+        if next(path.glob("*.safetensors"), None):
+            return
+        endings = {file.suffix.lower().lstrip(".") for file in path.rglob("*") if file.is_file()}
     else:
         # hub ids say so at their end, as in Phi-3-mini-4k-instruct-gguf
         endings = {re.split(r"[-.]", model.lower())[-1]}

@@ -70,10 +70,14 @@ def test_folders_for_other_runtimes_are_refused(tmp_path: Path, file: str) -> No
         load_config(folder_with_config(tmp_path, model_type="phi3"))
 
 
-def test_an_adapter_is_no_base_model(tiny_phi3: Path, tmp_path: Path) -> None:
+def test_an_adapter_is_no_base_model_even_beside_one(tiny_phi3: Path, tmp_path: Path) -> None:
     adapter = save_random_adapter(tmp_path / "adapter", tiny_phi3)
-    with pytest.raises(ModelLoadError, match="holds an adapter and no base model"):
+    with pytest.raises(ModelLoadError, match=r"holds an adapter\. Load its base model, then"):
         load_base_model(str(adapter))
+    both = shutil.copytree(tiny_phi3, tmp_path / "both")
+    shutil.copytree(adapter, both, dirs_exist_ok=True)
+    with pytest.raises(ModelLoadError, match="holds an adapter"):
+        load_base_model(str(both))
 
 
 def test_a_folder_without_configuration_is_refused(tmp_path: Path) -> None:
