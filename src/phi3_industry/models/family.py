@@ -152,6 +152,10 @@ _MOE: Mapping[str, Any] = {
     "num_key_value_heads": 8,
     "num_local_experts": 16,
     "num_experts_per_tok": 2,
+    "output_router_logits": False,
+    "router_aux_loss_coef": 0.0,
+    "router_jitter_noise": 0.01,
+    "input_jitter_noise": 0.01,
     "attention_bias": True,
     "lm_head_bias": True,
     "rope_scaling": {

@@ -15,6 +15,7 @@ from typing import Any
 from phi3_industry.errors import MissingDependencyError, ModelLoadError
 from phi3_industry.models.catalog import EMBEDDED, SUPPORTED_MODEL_TYPES, resolve_model
 from phi3_industry.models.family import KNOWN_CHECKPOINTS
+from phi3_industry.models.quiet import quiet_known_noise
 
 __all__ = ["load_config", "stored_quantization"]
 
@@ -53,6 +54,7 @@ def load_config(model: str, *, revision: str | None = None, local_files_only: bo
     """
     from transformers import AutoConfig, PretrainedConfig
 
+    quiet_known_noise()
     _refuse_other_formats(model)
     source, _ = resolve_model(model)
     options: dict[str, Any] = {"revision": revision, "local_files_only": local_files_only}

@@ -23,7 +23,6 @@ from phi3_industry.models.placement import (
     choose_device,
     choose_dtype,
     quantization_options,
-    quiet_bitsandbytes,
 )
 
 __all__ = [
@@ -134,7 +133,6 @@ def load_base_model(
         ConfigurationError: The tokenizer lacks what chat needs, there is no such device, dtype or
             quantisation, or the checkpoint is stored in another quantisation than asked for.
     """
-    quiet_bitsandbytes()
     config = load_config(model, revision=revision, local_files_only=local_files_only)
     name = resolve_model(model)[1]
     layout = config.to_dict()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any, get_args
 
@@ -21,17 +20,9 @@ __all__ = [
     "choose_device",
     "choose_dtype",
     "quantization_options",
-    "quiet_bitsandbytes",
 ]
 
 _GIB = 2**30
-_NOISE = (
-    # printed at each int8 product that is not in float16
-    "MatMul8bitLt: inputs will be cast",
-    # printed at import; the kernels it misses are optional
-    "Failed to load CPU gemm_4bit_forward",
-)
-_NOISY_LOGGERS = ("bitsandbytes.autograd._functions", "bitsandbytes.backends.cpu.ops")
 
 
 def choose_device(device: str) -> str:
@@ -174,16 +165,6 @@ def quantization_options(
     else:
         config = BitsAndBytesConfig(load_in_8bit=True)
     return {"quantization_config": config, "device_map": {"": device}}
-
-
-def quiet_bitsandbytes() -> None:
-    """Keep back what bitsandbytes logs at each product, and at its import, without consequence."""
-    for name in _NOISY_LOGGERS:
-        logging.getLogger(name).addFilter(_says_something)
-
-
-def _says_something(record: logging.LogRecord) -> bool:
-    return not str(record.msg).startswith(_NOISE)
 
 
 def _cpu_multiplies_bfloat16() -> bool:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -120,14 +119,3 @@ def test_free_memory_of_a_container_is_what_its_limit_leaves(tmp_path: Path) -> 
 
 def test_free_memory_is_known_on_this_machine() -> None:
     assert 0 < available_memory("cpu") < 2**50
-
-
-def test_int8_computes_without_a_warning_at_each_product(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    loaded = load_base_model("embedded", quantization="int8", dtype="bfloat16")
-    with caplog.at_level(logging.DEBUG), torch.inference_mode():
-        loaded.model(torch.tensor([[5, 6, 7]]))
-    assert not [record for record in caplog.records if record.name.startswith("bitsandbytes")]
-    logging.getLogger("bitsandbytes.autograd._functions").warning("something else")
-    assert caplog.records[-1].message == "something else"
