@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from phi3_industry.engines.base import FinishReason, GenerationRequest, TokenEvent, Usage
 from phi3_industry.engines.detokenizer import StreamDecoder
 from phi3_industry.engines.packing import SequenceCache
+from phi3_industry.engines.prompt_lookup import PromptLookup
 from phi3_industry.engines.sampling import GrammarRules, TokenChooser
 from phi3_industry.errors import RequestTimeoutError
 
@@ -34,6 +35,7 @@ class Generation:
         decoder: Makes text of its tokens.
         stop_token_ids: Tokens that end an answer.
         deliver: Takes each event, or the error that ended the request; must not block.
+        lookup: Guesses its tokens; ``None`` guesses none.
 
     Attributes:
         ids: Tokens of the prompt and of the answer so far.
@@ -54,6 +56,7 @@ class Generation:
         decoder: StreamDecoder,
         stop_token_ids: Collection[int],
         deliver: Callable[[TokenEvent | BaseException], None],
+        lookup: PromptLookup | None = None,
     ) -> None:
         self.request = request
         self.adapter = adapter
@@ -68,6 +71,7 @@ class Generation:
         self._decoder = decoder
         self._stops = stop_token_ids
         self._deliver = deliver
+        self._lookup = lookup
         self._delivered = 0
         self._submitted = time.monotonic()
 
@@ -110,12 +114,39 @@ class Generation:
             timeout_s=self.request.timeout_s, completion_tokens=self.completion_tokens
         )
 
-    def advance(self, logits: torch.Tensor) -> None:
-        """Choose the next token and deliver it.
+    def guess(self) -> list[int]:
+        """Guess tokens that may follow; never past the end of the answer."""
+        left = self.request.sampling.max_new_tokens - self.completion_tokens
+        return self._lookup.guess(self.ids)[: left - 1] if self._lookup else []
+
+    def advance(self, logits: torch.Tensor, *, guesses: Sequence[int] = ()) -> int:
+        """Choose and deliver the next token, and more as long as the guesses were right.
 
         Args:
-            logits: The next token's, ``(vocab_size,)``.
+            logits: After the last token and after each guess, ``(1 + guesses, vocab_size)``.
+            guesses: The tokens that were guessed.
+
+        Returns:
+            How many guesses were right.
         """
+        right = 0
+        while True:
+            token = self._take(logits[right])
+            if self.ended or right == len(guesses) or token != guesses[right]:
+                break
+            right += 1
+        if self._lookup is not None and guesses:
+            self._lookup.learn(self.ids, guessed=len(guesses), right=right)
+        return right
+
+    def fail(self, error: BaseException) -> None:
+        """End the request with an error, unless it has ended."""
+        if not self.gone:
+            self.ended = True
+            self._tell(error)
+
+    def _take(self, logits: torch.Tensor) -> int:
+        """Choose the next token, ``(vocab_size,)``, and deliver it."""
         token, logprob = self._chooser.choose(logits, rules=self.rules)
         self.ids.append(token)
         stopped = token in self._stops
@@ -123,28 +154,20 @@ class Generation:
             self.rules.accept(token)
         text = "" if stopped else self._decoder.push(token)
         reason = self._finish_reason(stopped=stopped)
-        if reason is None:
-            self._tell(TokenEvent(text=text, token_id=token, logprob=logprob))
-            return
-        self.ended = True
+        usage = None
+        if reason is not None:
+            self.ended = True
+            text += self._decoder.flush()
+            usage = Usage(
+                prompt_tokens=len(self.request.prompt_ids),
+                completion_tokens=self.completion_tokens,
+            )
         self._tell(
             TokenEvent(
-                text=text + self._decoder.flush(),
-                token_id=token,
-                logprob=logprob,
-                finish_reason=reason,
-                usage=Usage(
-                    prompt_tokens=len(self.request.prompt_ids),
-                    completion_tokens=self.completion_tokens,
-                ),
+                text=text, token_id=token, logprob=logprob, finish_reason=reason, usage=usage
             )
         )
-
-    def fail(self, error: BaseException) -> None:
-        """End the request with an error, unless it has ended."""
-        if not self.gone:
-            self.ended = True
-            self._tell(error)
+        return token
 
     def _finish_reason(self, *, stopped: bool) -> FinishReason | None:
         if stopped or self._decoder.stopped or (self.rules is not None and self.rules.finished):

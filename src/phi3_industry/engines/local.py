@@ -7,7 +7,7 @@ import queue
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import partial
 from os import PathLike
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from phi3_industry.engines.base import Engine, GenerationRequest, Pooling, TokenEvent
 from phi3_industry.engines.detokenizer import StreamDecoder
@@ -15,6 +15,7 @@ from phi3_industry.engines.generation import Generation
 from phi3_industry.engines.packed_model import PASS_TOKENS, PackedModel
 from phi3_industry.engines.packing import PackedSpan, SequenceCache
 from phi3_industry.engines.prefix_cache import PrefixCache, PrefixStatistics
+from phi3_industry.engines.prompt_lookup import PromptLookup
 from phi3_industry.engines.sampling import GrammarStarter, TokenChooser
 from phi3_industry.engines.scheduler import Scheduler
 from phi3_industry.engines.scoring import pooled_states, score_continuations
@@ -27,10 +28,20 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["LocalEngine", "TokenStream"]
+__all__ = ["LocalEngine", "PromptLookupMode", "TokenStream"]
 
 _MOST_PREFIX_BYTES = 4 * 2**30
 
+_GUESSES = 7
+_GUESSES_NF4 = 3
+_MOST_GUESSING = 4
+"""Guessing makes eight rows of one: about two steps' time alone, but far more for a full batch.
+
+In four bits a pass over eight tokens costs 2.7 of a single one, over four 1.45, on one core with
+AVX-512: fewer guesses pay there.
+"""
+
+PromptLookupMode = Literal["auto", "on", "off"]
 Item = TokenEvent | BaseException
 
 
@@ -50,6 +61,9 @@ class LocalEngine(Engine):
         prefix_cache_bytes: The most bytes of keys and values to keep of texts that were read, so
             that texts which begin alike are read once; 0 keeps none, ``None`` takes an eighth of
             the memory that is free, and 4 GiB at the most.
+        prompt_lookup: Whether tokens are guessed from the prompt and computed along, for greedy
+            requests without a grammar; the answers are the same. ``"auto"`` guesses while few
+            requests run, where it was measured to gain; ``"on"`` always, ``"off"`` never.
         grammars: Compiles the grammars of requests; ``None`` takes
             :class:`~phi3_industry.engines.constrained.GrammarCompiler` when one comes.
     """
@@ -62,6 +76,7 @@ class LocalEngine(Engine):
         max_queue: int = 1024,
         prefill_chunk: int = 512,
         prefix_cache_bytes: int | None = None,
+        prompt_lookup: PromptLookupMode = "auto",
         grammars: GrammarStarter | None = None,
     ) -> None:
         for name, value in (
@@ -79,8 +94,20 @@ class LocalEngine(Engine):
         if prefix_cache_bytes < 0:
             raise ValueError(f"prefix_cache_bytes is {prefix_cache_bytes}; 0 switches it off.")
         self._prefixes = PrefixCache(prefix_cache_bytes)
+        most_guessing = {"auto": _MOST_GUESSING, "on": max_batch_size, "off": 0}
+        if prompt_lookup not in most_guessing:
+            raise ValueError(
+                f"prompt_lookup is {prompt_lookup!r}; it must be one of {list(most_guessing)}."
+            )
+        self._guesses = 0
+        if prompt_lookup != "off":
+            self._guesses = _GUESSES_NF4 if loaded.quantization == "nf4" else _GUESSES
         self._steps = Steps(
-            self._model, self._prefixes, begin=self._begin, prefill_chunk=prefill_chunk
+            self._model,
+            self._prefixes,
+            begin=self._begin,
+            prefill_chunk=prefill_chunk,
+            most_guessing=most_guessing[prompt_lookup],
         )
         self._scheduler = Scheduler(self._steps, max_batch_size=max_batch_size, max_queue=max_queue)
 
@@ -238,6 +265,9 @@ class LocalEngine(Engine):
         if not request.prompt_ids:
             raise ValueError("The prompt is empty; give at least one token.")
         chat_format = self.loaded.chat_format
+        lookup = None
+        if self._guesses and request.sampling.temperature == 0 and request.grammar is None:
+            lookup = PromptLookup(most=self._guesses)
         generation = Generation(
             request,
             adapter=self._model.adapters.internal_name(request.adapter),
@@ -245,6 +275,7 @@ class LocalEngine(Engine):
             decoder=StreamDecoder(chat_format.decode, stop=request.sampling.stop),
             stop_token_ids=chat_format.stop_token_ids,
             deliver=deliver,
+            lookup=lookup,
         )
         self._scheduler.submit(generation)
         return generation

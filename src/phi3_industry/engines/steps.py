@@ -33,12 +33,16 @@ class EngineStatistics:
         recomputed: Sequences that were computed anew: at the switch of their rotary factors, or
             because memory ran out.
         memory_shortages: How often memory ran out.
+        guessed: Tokens that were guessed from the prompt.
+        guessed_right: How many of them the model chose.
     """
 
     passes: int = 0
     tokens: int = 0
     recomputed: int = 0
     memory_shortages: int = 0
+    guessed: int = 0
+    guessed_right: int = 0
 
 
 class Steps:
@@ -49,6 +53,7 @@ class Steps:
         prefixes: Beginnings of texts that were read before.
         begin: Called before the first pass of a request.
         prefill_chunk: Prompt tokens in one step beside requests that are being answered.
+        most_guessing: Requests up to which a step computes guessed tokens along.
 
     Attributes:
         statistics: What was computed.
@@ -61,12 +66,14 @@ class Steps:
         *,
         begin: Callable[[Generation], None],
         prefill_chunk: int,
+        most_guessing: int,
     ) -> None:
         self.statistics = EngineStatistics()
         self._model = model
         self._prefixes = prefixes
         self._begin = begin
         self._prefill_chunk = prefill_chunk
+        self._most_guessing = most_guessing
 
     def run(
         self, chosen: Sequence[Generation], *, beside: Sequence[Generation]
@@ -128,11 +135,24 @@ class Steps:
                 keep = 1 if len(tokens) <= budget else 0
                 tokens = tokens[:budget]
                 budget -= len(tokens)
+            elif len(chosen) <= self._most_guessing:
+                tokens = tokens + self._guess(generation)
+                keep = len(tokens)
             if tokens:
                 span = PackedSpan(
                     cache=cache, token_ids=tokens, adapter=generation.adapter, keep=keep
                 )
                 yield generation, span
+
+    def _guess(self, generation: Generation) -> list[int]:
+        guesses = generation.guess()
+        length = len(generation.ids)
+        # a pass takes its rotary factors by its last position, and what is kept must fit
+        if self._model.needs_long_rope(length + len(guesses)) != self._model.needs_long_rope(
+            length
+        ):
+            return []
+        return guesses
 
     def _is_being_read(self, generation: Generation, readers: Sequence[Generation]) -> bool:
         """Say whether another is just reading the same text: it is worth waiting for."""
@@ -166,17 +186,22 @@ class Steps:
         self.statistics.passes += 1
         self.statistics.tokens += sum(len(span.token_ids) for _, span in group)
         for (generation, span), kept in zip(group, logits, strict=True):
-            span.cache.commit(len(span.token_ids))
+            span.cache.commit(len(span.token_ids) - max(0, span.keep - 1))
             if span.keep and not generation.gone:
                 self._advance(generation, span, kept)
         return []
 
     def _advance(self, generation: Generation, span: PackedSpan, logits: torch.Tensor) -> None:
         first_token = generation.completion_tokens == 0
+        guesses = span.token_ids[len(span.token_ids) - span.keep + 1 :]
         try:
-            generation.advance(logits[-1])
+            right = generation.advance(logits, guesses=guesses)
         except Exception as error:
             generation.fail(error)
+            return
+        span.cache.commit(right)
+        self.statistics.guessed += len(guesses)
+        self.statistics.guessed_right += right
         if first_token or generation.ended:
             self._prefixes.keep(span.cache, generation.ids, adapter=generation.adapter)
 
