@@ -137,18 +137,20 @@ def load_base_model(
     name = resolve_model(model)[1]
     layout = config.to_dict()
     device = choose_device(device)
-    compute, reason = choose_dtype(dtype, name=name, config=layout, device=device)
     stored = stored_quantization(layout)
     if stored and quantization not in (None, stored):
         raise ConfigurationError(
             f"quantization is '{quantization}' and the weights of '{model}' are stored as "
             f"'{stored}'. Leave quantization out, or use the original checkpoint."
         )
+    # GPTQ, which is the third way to store weights, takes four bits as NF4 does
+    held: Any = "nf4" if stored == "gptq" else stored or quantization
+    compute, reason = choose_dtype(
+        dtype, name=name, config=layout, device=device, quantization=held
+    )
     placing = quantization_options(None if stored else quantization, dtype=compute, device=device)
     if stored or device != "cpu":  # read onto the device, not by way of the machine's memory
         placing["device_map"] = {"": device}
-    # GPTQ, which is the third way to store weights, takes four bits as NF4 does
-    held: Any = "nf4" if stored == "gptq" else stored or quantization
     if check_memory:
         memory = check_fits_memory(model, layout, dtype=compute, quantization=held, device=device)
     else:

@@ -44,7 +44,12 @@ def choose_device(device: str) -> str:
 
 
 def choose_dtype(
-    asked: str, *, name: str, config: Mapping[str, Any], device: str
+    asked: str,
+    *,
+    name: str,
+    config: Mapping[str, Any],
+    device: str,
+    quantization: Quantization | None = None,
 ) -> tuple[ComputeDType, str]:
     """Choose the type to compute in.
 
@@ -53,6 +58,7 @@ def choose_dtype(
         name: Name of the checkpoint.
         config: Its configuration.
         device: The device it is to compute on.
+        quantization: How its linear layers are to be stored.
 
     Returns:
         The type, and why it was chosen, as words that end a sentence.
@@ -77,7 +83,7 @@ def choose_dtype(
         return "float16", "this GPU does not compute in bfloat16"
     if _cpu_multiplies_bfloat16():
         return "bfloat16", "this CPU multiplies it"
-    full = estimate_memory(config, dtype="float32")
+    full = estimate_memory(config, dtype="float32", quantization=quantization)
     if full.weights_bytes < available_memory(device):
         return "float32", "this CPU does not multiply bfloat16"
     return "bfloat16", "float32 does not fit into memory"

@@ -18,8 +18,12 @@ BF16 = {**MINI.config, "dtype": "bfloat16"}
 GIB = 2**30
 
 
-def chosen(config: dict[str, Any], device: str = "cpu", asked: str = "auto") -> tuple[str, str]:
-    return choose_dtype(asked, name=MINI.name, config=config, device=device)
+def chosen(
+    config: dict[str, Any], device: str = "cpu", asked: str = "auto", quantization: Any = None
+) -> tuple[str, str]:
+    return choose_dtype(
+        asked, name=MINI.name, config=config, device=device, quantization=quantization
+    )
 
 
 def test_a_cpu_that_multiplies_bfloat16_computes_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,6 +40,7 @@ def test_another_cpu_computes_in_float32_as_long_as_that_fits(
     assert chosen(BF16) == ("float32", "this CPU does not multiply bfloat16")
     monkeypatch.setattr(placement, "available_memory", lambda device: 12 * GIB)
     assert chosen(BF16) == ("bfloat16", "float32 does not fit into memory")
+    assert chosen(BF16, quantization="nf4")[0] == "float32"
 
 
 @pytest.mark.parametrize(("native", "dtype"), [(True, "bfloat16"), (False, "float16")])
