@@ -15,6 +15,8 @@ MARKER_WEIGHT = 3.0
 """Loss weight of the passage number: the reader has to find before it can copy."""
 FIRST_TOKEN_WEIGHT = 2.5
 """Loss weight of the value's first token, which locates it inside the passage."""
+QUESTION_WEIGHT = 0.2
+"""Loss weight of the question's tokens: its names stand in the passages, a copying exercise."""
 _VALUE = 3
 """Tokens before the value: `` [``, the number, and ``]``."""
 
@@ -26,7 +28,7 @@ class Branch:
     Attributes:
         ids: Token ids: the rest of the user's turn, then the assistant's with its end token.
         answer_start: Index of the answer's first token.
-        weights: Loss weight of each token of the answer, its end token included.
+        weights: Loss weight of each token as a target; above 0 for every token of the answer.
         marker: Number of the passage that holds the answer, 0 for none.
         pointers: Index of an answer's token, and the places of the context that hold what it
             copies; the passage number points to the value, an abstention to nothing.
@@ -74,6 +76,8 @@ class Encoder:
         }
         self.end = tokenizer.convert_tokens_to_ids("<|end|>")
         self.pad = tokenizer.pad_token_id
+        self.first_text_id = max(tokenizer.added_tokens_decoder) + 1
+        self.vocab_size = len(tokenizer)
 
     def text(self, text: str) -> list[int]:
         """Encode content on its own."""
@@ -111,6 +115,7 @@ class Encoder:
     ) -> Branch:
         answer = [*self.text(turn.answer), self.end]
         start = len(question)
+        question_weights = [0.0, *[QUESTION_WEIGHT] * (start - 3), 0.0, 0.0]
         pointers: list[tuple[int, tuple[int, ...]]] = []
         if turn.marker:
             value = answer[_VALUE:-1]
@@ -126,7 +131,7 @@ class Encoder:
         return Branch(
             ids=(*question, *answer),
             answer_start=start,
-            weights=_answer_weights(len(answer), abstains=turn.marker == 0),
+            weights=(*question_weights, *_answer_weights(len(answer), abstains=not turn.marker)),
             marker=turn.marker,
             pointers=tuple(pointers),
         )

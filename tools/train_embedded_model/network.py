@@ -102,12 +102,11 @@ def collate(items: Sequence[Encoded], *, device: str = "cpu", dtype: torch.dtype
             start = len(ids)
             ids += branch.ids
             positions += range(len(item.context), len(item.context) + len(branch.ids))
-            first = len(targets)
-            for place in range(branch.answer_start, len(branch.ids)):
-                queries.append(start + place - 1)
-                targets.append(branch.ids[place])
-            weights += branch.weights
-            answers.append((first, len(targets)))
+            learned = [place for place, weight in enumerate(branch.weights) if weight]
+            queries += [start + place - 1 for place in learned]
+            targets += [branch.ids[place] for place in learned]
+            weights += [branch.weights[place] for place in learned]
+            answers.append((len(targets) - len(branch.ids) + branch.answer_start, len(targets)))
             for place, held in branch.pointers:
                 pointers.append((start + place - 1, context, tuple(context[0] + at for at in held)))
             lengths.append(len(branch.ids))

@@ -16,10 +16,12 @@ class Stage:
     Attributes:
         difficulty: What its conversations look like.
         promote_at: Share of held-out answers that must be exact to go on to the next stage.
+        recall: Share of items that are random tokens to recall.
     """
 
     difficulty: Difficulty
     promote_at: float
+    recall: float = 0.04
 
 
 STAGES = (
@@ -27,13 +29,14 @@ STAGES = (
         difficulty=Difficulty(
             passages=(2, 3),
             questions=5,
-            unanswerable=0.1,
+            unanswerable=0.0,
             closed_book=0.0,
             real_text=0.0,
             default_prompt=1.0,
             drills=1.0,
         ),
-        promote_at=0.8,
+        promote_at=0.75,
+        recall=0.4,
     ),
     Stage(
         difficulty=Difficulty(

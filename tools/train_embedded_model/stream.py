@@ -9,6 +9,7 @@ from .conversations import draw_conversation
 from .draw import Draw, Split
 from .encoding import Encoded, Encoder
 from .real_text import RealText
+from .recall import recall_drill
 from .stages import STAGES
 from .tables import Table
 
@@ -110,6 +111,12 @@ class BatchStream:
         while True:
             earlier = stage and not draw.chance(self._current_share)
             chosen = STAGES[draw.randrange(stage) if earlier else stage]
+            if draw.chance(chosen.recall):
+                return recall_drill(
+                    draw,
+                    first_id=self._encoder.first_text_id,
+                    vocab_size=self._encoder.vocab_size,
+                )
             item = self._encoder.conversation(
                 draw_conversation(draw, chosen.difficulty, tables=self._tables)
             )

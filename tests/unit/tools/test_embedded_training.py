@@ -16,6 +16,7 @@ from tools.train_embedded_model.encoding import (
 )
 from tools.train_embedded_model.network import collate, forward
 from tools.train_embedded_model.optimisation import learning_rate_factor
+from tools.train_embedded_model.recall import recall_drill
 from tools.train_embedded_model.stages import STAGES
 from tools.train_embedded_model.stream import BatchStream, StreamState
 from tools.train_embedded_model.training import TrainingRun, TrainingSettings
@@ -65,11 +66,14 @@ def test_the_passage_number_and_the_value_begin_where_the_weights_say(
     for conversation, item in drawn(encoder, 20, seed=2):
         for turn, branch in zip(conversation.turns, item.branches, strict=True):
             answer = branch.ids[branch.answer_start :]
-            assert len(branch.weights) == len(answer)
-            place = branch.weights.index(MARKER_WEIGHT)
+            weights = branch.weights[branch.answer_start :]
+            assert len(branch.weights) == len(branch.ids)
+            place = weights.index(MARKER_WEIGHT)
             assert tokenizer.decode([answer[place]]) == str(turn.marker)
             assert tokenizer.decode(answer[place + 2 : -1]).strip() == turn.value
-            assert (branch.weights[place + 2] == FIRST_TOKEN_WEIGHT) == bool(turn.marker)
+            assert (weights[place + 2] == FIRST_TOKEN_WEIGHT) == bool(turn.marker)
+            assert all(weights)
+            assert branch.weights[branch.answer_start - 2 : branch.answer_start] == (0.0, 0.0)
 
 
 def test_pointers_lead_to_the_very_tokens_that_are_copied(encoder: Encoder) -> None:
@@ -84,6 +88,17 @@ def test_pointers_lead_to_the_very_tokens_that_are_copied(encoder: Encoder) -> N
                 elif not branch.marker:
                     assert held == (0,)
     assert found > 0.8 * answerable
+
+
+def test_recall_asks_for_each_value_by_its_key() -> None:
+    item = recall_drill(Draw(3), first_id=7, vocab_size=50)
+    text = list(item.context)
+    asked = [token for branch in item.branches for token in branch.ids]
+    assert asked == text
+    assert min(text) >= 7
+    for branch in item.branches:
+        for place, held in branch.pointers:
+            assert {item.context[at] for at in held} == {branch.ids[place]}
 
 
 def test_training_computes_what_transformers_computes_for_each_question_alone(
@@ -101,6 +116,7 @@ def test_training_computes_what_transformers_computes_for_each_question_alone(
                 expected = model(ids, use_cache=False).logits[0]
             first = len(item.context) + branch.answer_start - 1
             own = logits[slice(*next(rows))]
+            assert len(own) == len(branch.ids) - branch.answer_start
             torch.testing.assert_close(own, expected[first : first + len(own)])
 
 
@@ -115,8 +131,8 @@ def test_training_has_the_gradients_of_transformers(
     torch.nn.functional.cross_entropy(logits, batch.targets, reduction="sum").backward()
     for branch in item.branches:
         ids = torch.tensor([[*item.context, *branch.ids]])
-        labels = ids.clone()
-        labels[0, : len(item.context) + branch.answer_start] = -100
+        unlearned = [True] * len(item.context) + [not weight for weight in branch.weights]
+        labels = ids.masked_fill(torch.tensor([unlearned]), -100)
         loss = theirs(ids, use_cache=False).logits[0, :-1]
         torch.nn.functional.cross_entropy(loss, labels[0, 1:], reduction="sum").backward()
     for (name, own), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
