@@ -125,23 +125,32 @@ class Scheduler:
     # --- the computing thread -----------------------------------------------------------------
 
     def _work(self) -> None:
-        while True:
-            with self._changed:
-                job, chosen = self._next()
-                if job is None and not chosen:
-                    self._changed.wait(_LINGER_S)
+        try:
+            while True:
+                with self._changed:
                     job, chosen = self._next()
-                if job is None and not chosen:
-                    self._worker = None
-                    return
-            if job is not None:
-                _do(*job)
-            try:
-                back = self._steps.run(chosen, beside=self._running)
-            except Exception as error:  # whatever it is, nobody may wait for ever
-                fail_all(chosen, error)
-            else:
-                self._send_back(back)
+                    if job is None and not chosen:
+                        self._changed.wait(_LINGER_S)
+                        job, chosen = self._next()
+                    if job is None and not chosen:
+                        self._worker = None
+                        return
+                if job is not None:
+                    _do(*job)
+                self._step(chosen)
+        except BaseException as error:
+            with self._changed:
+                self._worker = None
+                fail_all((*self._waiting, *self._running), error)
+            raise
+
+    def _step(self, chosen: list[Generation]) -> None:
+        try:
+            back = self._steps.run(chosen, beside=self._running)
+        except Exception as error:
+            fail_all(chosen, error)
+        else:
+            self._send_back(back)
 
     def _send_back(self, back: list[Generation]) -> None:
         """Let those wait again for whom there is no memory, and let nobody into their place."""
@@ -162,11 +171,14 @@ class Scheduler:
                 generation.check_time()
             except EngineError as error:
                 generation.fail(error)
+            if generation.gone:
+                generation.cache = None  # callers may hold on to a stream that has ended
         self._waiting = deque(one for one in self._waiting if not one.gone)
         self._running = [one for one in self._running if not one.gone]
         if not self._running:
             self._limit = self._max_batch_size
         wanted = [one for one in self._running if one.wanted]
+        self._bound_idle()
         while self._waiting and len(wanted) < self._limit:
             generation = self._waiting.popleft()
             self._running.append(generation)
@@ -179,6 +191,12 @@ class Scheduler:
         for generation in chosen:
             generation.last_step = self._turn
         return chosen
+
+    def _bound_idle(self) -> None:
+        """Free what streams hold that nobody reads; they are computed anew when somebody does."""
+        idle = [one for one in self._running if one.cache is not None and not one.wanted]
+        for generation in idle[: max(0, len(idle) - self._max_batch_size)]:
+            generation.cache = None
 
 
 def _do(job: Callable[[], Any], future: Future[Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -125,9 +126,10 @@ class Steps:
             cache = generation.cache
             assert cache is not None  # noqa: S101 - it is prepared
             if cache.length == 0:
-                if self._is_being_read(generation, readers):
+                if not budget or self._is_being_read(generation, readers):
                     continue
-                self._prefixes.fill(cache, generation.ids, adapter=generation.adapter)
+                with self._spare_memory():
+                    self._prefixes.fill(cache, generation.ids, adapter=generation.adapter)
             tokens = generation.uncomputed
             keep = 1
             if len(tokens) > 1:
@@ -203,7 +205,18 @@ class Steps:
         self.statistics.guessed += len(guesses)
         self.statistics.guessed_right += right
         if first_token or generation.ended:
-            self._prefixes.keep(span.cache, generation.ids, adapter=generation.adapter)
+            with self._spare_memory():
+                self._prefixes.keep(span.cache, generation.ids, adapter=generation.adapter)
+
+    @contextmanager
+    def _spare_memory(self) -> Iterator[None]:
+        """Do without the prefix cache when there is no memory for it."""
+        import torch
+
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            self._prefixes.clear()
 
     def _without_memory(self, group: Sequence[Part]) -> list[Generation]:
         """Free what some requests hold, so that they can begin anew."""
@@ -215,7 +228,7 @@ class Steps:
         return [generation for generation, _ in group]
 
 
-def fail_all(generations: Iterable[Generation], error: Exception) -> None:
+def fail_all(generations: Iterable[Generation], error: BaseException) -> None:
     """End requests with an error, each with one of its own: several threads raise them."""
     import torch
 

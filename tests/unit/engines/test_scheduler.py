@@ -4,6 +4,7 @@ import asyncio
 import gc
 import os
 import random
+import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -379,11 +380,21 @@ def test_a_long_prompt_holds_up_nobody_for_long(loaded: LoadedModel, passes: Pas
 
 def test_streams_that_nobody_reads_block_nobody(loaded: LoadedModel, passes: Passes) -> None:
     engine = LocalEngine(loaded, max_batch_size=2)
-    idle = [engine.generate(ask(10 * number)) for number in range(1, 6)]
-    expected = [tokens_of(LocalEngine(loaded).generate(ask(10 * n))) for n in range(1, 6)]
+    idle = [engine.generate(ask(10 * number)) for number in range(1, 9)]
+    expected = [tokens_of(LocalEngine(loaded).generate(ask(10 * n))) for n in range(1, 9)]
     assert len(list(engine.generate(ask()))) == 8
     assert max(passes.sequences) <= 2
+    wait_for(lambda: engine._scheduler._worker is None)
+    held = [stream._generation.cache is not None for stream in idle]
+    assert sum(held) <= 2, "nobody reads the others: what they hold is freed"
     assert [tokens_of(stream) for stream in idle] == expected
+
+
+def test_a_stream_that_has_ended_holds_no_keys(engine: LocalEngine) -> None:
+    stream = engine.generate(ask())
+    list(stream)
+    wait_for(lambda: engine._scheduler._worker is None)
+    assert stream._generation.cache is None
 
 
 # --- failures -----------------------------------------------------------------------------------
@@ -445,6 +456,20 @@ def test_one_request_without_memory_fails_alone(
     passes.errors = [error]
     with pytest.raises(EngineError, match=r"Memory ran out with a single sequence .* no room"):
         list(engine.generate(ask()))
+    assert len(list(engine.generate(ask()))) == 8
+
+
+def test_a_broken_scheduler_hangs_nobody(
+    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> None:
+        raise AssertionError("a defect of ours")
+
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(engine._scheduler, "_choose", broken)
+        with pytest.raises(EngineError, match="a defect of ours"):
+            next(engine.generate(ask()))
     assert len(list(engine.generate(ask()))) == 8
 
 
@@ -530,6 +555,7 @@ def test_a_forked_process_answers_by_itself(engine: LocalEngine) -> None:
     engine._scheduler._changed.acquire()  # a fork may come while a thread holds the lock
     child = os.fork()
     if child == 0:
+        signal.alarm(60)
         os._exit(0 if tokens_of(engine.generate(ask())) == expected else 1)
     engine._scheduler._changed.release()
     assert os.waitpid(child, 0)[1] == 0
@@ -573,6 +599,33 @@ def test_sequences_on_both_sides_of_the_rotary_switch_equal_plain_generation(
     for length, answer, wanted in zip(lengths, answers, expected, strict=True):
         assert answer == wanted[: len(answer)], length
     assert engine.statistics.recomputed >= 3
+
+
+@pytest.mark.parametrize("reuse", [0, 10**6])
+@pytest.mark.parametrize("prompt_chunk", [7, 4096])
+def test_a_narrow_window_hides_what_lies_before_it(
+    tmp_path: Path, prompt_chunk: int, reuse: int
+) -> None:
+    folder = save_tiny_phi3(tmp_path, sliding_window=12)
+    loaded = load_base_model(str(folder))
+    rng = random.Random(0)
+    context = [rng.randrange(10, 2000) for _ in range(100)]
+    prompts = [(*context[:length], 7) for length in (5, 10, 11, 12, 13, 40, 70, 100)]
+    expected = [plain_tokens(loaded.model, prompt, 16) for prompt in prompts]
+    engine = LocalEngine(loaded, prefill_chunk=prompt_chunk, prefix_cache_bytes=reuse)
+    requests = [
+        GenerationRequest(prompt_ids=prompt, sampling=SamplingParams(max_new_tokens=16))
+        for prompt in prompts
+    ]
+    for request, wanted in zip(requests, expected, strict=True):
+        alone = tokens_of(engine.generate(request))
+        assert alone == wanted[: len(alone)]
+    streams = [engine.generate(request) for request in requests]
+    with ThreadPoolExecutor(len(streams)) as pool:
+        answers = list(pool.map(tokens_of, streams))
+    for answer, wanted in zip(answers, expected, strict=True):
+        assert answer == wanted[: len(answer)]
+    assert (engine.prefix_statistics.hits > 0) == bool(reuse)
 
 
 @pytest.mark.parametrize("prompt_chunk", [64, 4096])
