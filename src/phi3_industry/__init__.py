@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from phi3_industry.finetuning.dataset import TrainingSetBuilder
     from phi3_industry.finetuning.trainer import LoraFinetuneEngine
     from phi3_industry.knowledge_base import KnowledgeBase
-    from phi3_industry.llms import Phi3LLM
+    from phi3_industry.llms.phi3 import Phi3LLM
     from phi3_industry.query_engine.hybrid import HybridQueryEngine
     from phi3_industry.query_engine.strategy import Strategy
     from phi3_industry.retrievers.hybrid import HybridRetriever
@@ -43,7 +43,7 @@ _MODULES = {
     "HybridRetriever": "phi3_industry.retrievers.hybrid",
     "KnowledgeBase": "phi3_industry.knowledge_base",
     "LoraFinetuneEngine": "phi3_industry.finetuning.trainer",
-    "Phi3LLM": "phi3_industry.llms",
+    "Phi3LLM": "phi3_industry.llms.phi3",
     "Strategy": "phi3_industry.query_engine.strategy",
     "TrainingSetBuilder": "phi3_industry.finetuning.dataset",
     "compare_strategies": "phi3_industry.evaluation.compare",

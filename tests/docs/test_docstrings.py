@@ -17,7 +17,7 @@ MODULES = sorted(
 
 
 def test_there_are_examples() -> None:
-    assert "phi3_industry.llms" in MODULES
+    assert "phi3_industry.llms.phi3" in MODULES
 
 
 @pytest.mark.parametrize("module", MODULES)

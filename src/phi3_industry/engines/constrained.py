@@ -21,7 +21,7 @@ import numpy as np
 from phi3_industry._optional import import_optional
 from phi3_industry.engines.base import Grammar
 from phi3_industry.engines.endings import EndingFinder
-from phi3_industry.engines.json_schema import bound_numbers, read_schema, subschemas
+from phi3_industry.engines.json_schema import enforceable, read_schema, subschemas
 from phi3_industry.errors import ConfigurationError, EngineError
 from phi3_industry.models.loading import LoadedModel
 
@@ -37,9 +37,6 @@ _CANDIDATES = 4
 
 _MARGIN = 16
 """Tokens more than a grammar's own length at which to begin to look."""
-
-_LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-"""The layout of ``json.dumps``: a model that may put white space anywhere can do so for ever."""
 
 
 class GrammarCompiler:
@@ -104,7 +101,7 @@ class GrammarCompiler:
     def _compile(self, grammar: Grammar) -> Any:
         if grammar.kind == "json_schema":
             schema = read_schema(grammar.text)
-            matcher = self._parse(_json_part(schema))
+            matcher = self._parse({"json_schema": enforceable(schema)})
             if matcher.is_error():
                 place, problem = self._locate(schema, matcher.get_error())
                 raise ConfigurationError(
@@ -138,7 +135,7 @@ class GrammarCompiler:
             key: schema[key] for key in ("$defs", "definitions") if key in schema
         }
         for step, child in subschemas(schema):
-            probe = self._parse(_json_part({**definitions, **child}))
+            probe = self._parse({"json_schema": enforceable({**definitions, **child})})
             if probe.is_error():
                 place, problem = self._locate({**definitions, **child}, probe.get_error())
                 return place.replace("#", f"#/{step}", 1), problem
@@ -322,11 +319,6 @@ def _ends(matcher: Any, ending: list[int]) -> bool:
     """Say whether an answer is complete after these tokens."""
     ahead = matcher.deep_copy()
     return bool(ahead.consume_tokens(ending) and ahead.is_accepting())
-
-
-def _json_part(schema: dict[str, Any]) -> dict[str, Any]:
-    """Give a schema to llguidance in our layout and in its strict mode."""
-    return {"json_schema": {**bound_numbers(schema), "x-guidance": _LAYOUT}}
 
 
 def _problem(message: str) -> str:

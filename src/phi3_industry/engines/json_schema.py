@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from phi3_industry.engines.base import Grammar
 from phi3_industry.errors import ConfigurationError
 
-__all__ = ["bound_numbers", "read_schema", "subschemas"]
+__all__ = ["bound_numbers", "enforceable", "read_schema", "subschemas", "text_or_json"]
 
 _SAFE_INTEGER = 2**53 - 1
 """The largest integer that every JSON reader keeps. Source: RFC 8259, section 6."""
@@ -18,6 +19,10 @@ _MAPS = ("properties", "patternProperties", "$defs", "definitions")
 _LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
 _SINGLES = ("items", "additionalProperties")
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+
+
+_LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+"""The layout of ``json.dumps``: a model that may put white space anywhere can do so for ever."""
 
 
 def read_schema(text: str) -> dict[str, Any]:
@@ -58,6 +63,21 @@ def bound_numbers(schema: Mapping[str, Any]) -> dict[str, Any]:
         if not {"maximum", "exclusiveMaximum"} & set(schema):
             bounded["maximum"] = reach
     return bounded
+
+
+def enforceable(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Make a schema ready for llguidance: numbers bounded, our layout, its strict mode."""
+    return {**bound_numbers(schema), "x-guidance": _LAYOUT}
+
+
+def text_or_json(schema: Mapping[str, Any]) -> Grammar:
+    """Build the grammar of answers that are plain text or, if they begin with a brace, JSON.
+
+    Args:
+        schema: Schema of an object.
+    """
+    rules = r"start: TEXT | json" "\n" r"TEXT: /[^{\s](.|\n)*/" "\n" "json: %json "
+    return Grammar(kind="ebnf", text=rules + json.dumps(enforceable(schema)))
 
 
 def subschemas(schema: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -14,15 +14,12 @@ from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRol
 from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
-from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.prompts import PromptTemplate
-from llama_index.core.tools import FunctionTool
 from pydantic import ValidationError
 
 from phi3_industry import Phi3LLM
 from phi3_industry.errors import (
     AdapterNotFoundError,
-    ConfigurationError,
     EngineError,
     PromptTooLongError,
     RequestTimeoutError,
@@ -264,21 +261,13 @@ def test_formatted_text_is_continued_as_it_is(tiny_llm: Phi3LLM) -> None:
         tiny_llm.complete("<|user|>\nHello<|end|>\n<|assistant|>\n", formatted=True)
 
 
-def test_tools_are_refused_with_advice(tiny_llm: Phi3LLM) -> None:
-    assert isinstance(tiny_llm, FunctionCallingLLM)
-    assert not tiny_llm.metadata.is_function_calling_model
-    tool = FunctionTool.from_defaults(fn=lambda: 1, name="one")
-    with pytest.raises(ConfigurationError, match=r"tools \['one'\] .* ReActAgent"):
-        tiny_llm.chat_with_tools([tool], user_msg="go")
-
-
 # --- what it says of itself ---------------------------------------------------------------------
 
 
 def test_metadata_comes_from_the_model_without_loading_weights() -> None:
     llm = Phi3LLM(model="embedded", max_new_tokens=32)
     metadata = llm.metadata
-    assert llm._shared._engine is None
+    assert not llm._shared.loaded
     assert metadata.context_window == 2048
     assert metadata.num_output == 32
     assert metadata.is_chat_model
