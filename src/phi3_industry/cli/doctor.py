@@ -47,6 +47,9 @@ def run(_: argparse.Namespace) -> int:
     if "torch" not in missing:
         for line in _devices():
             print(f"  {line}")
+        print("\nCheckpoints")
+        for line in _checkpoints():
+            print(f"  {line}")
     if missing:
         print(f"\nMissing: {', '.join(missing)}. Run: pip install phi3-industry")
         return 1
@@ -70,16 +73,34 @@ def _devices() -> list[str]:
     import torch
 
     lines = [f"CPU    {os.cpu_count()} cores, {torch.get_num_threads()} threads for torch"]
+    for number in range(torch.cuda.device_count()):
+        found = torch.cuda.get_device_properties(number)
+        lines.append(f"CUDA   {found.name}, {found.total_memory / 2**30:.0f} GiB")
     if not torch.cuda.is_available():
         lines += [
             "CUDA   none",
             "The embedded model answers and trains on the CPU in seconds to minutes. A Phi-3-mini",
             "answers slowly on a CPU (use quantization='nf4'); to train one, use a CUDA device.",
         ]
-        return lines
-    for number in range(torch.cuda.device_count()):
-        found = torch.cuda.get_device_properties(number)
-        memory_gib = found.total_memory / 2**30
-        fits = "in 16 bits" if memory_gib >= 12 else "with quantization='nf4'"
-        lines.append(f"CUDA   {found.name}, {memory_gib:.0f} GiB: holds a Phi-3-mini {fits}")
+    return lines
+
+
+def _checkpoints() -> list[str]:
+    """List what is known, with the memory of its weights and what of it fits here."""
+    from phi3_industry.models.family import KNOWN_CHECKPOINTS
+    from phi3_industry.models.memory import available_memory
+    from phi3_industry.models.placement import choose_device
+
+    available = available_memory(choose_device("auto")) / 2**30
+    lines = [f"GiB of weights in 16 bits, int8 and NF4; {available:.0f} GiB are available"]
+    for name, checkpoint in KNOWN_CHECKPOINTS.items():
+        needed = [
+            checkpoint.memory(quantization).weights_bytes / 2**30
+            for quantization in (None, "int8", "nf4")
+        ]
+        sizes = "".join(f"{gib:7.1f}" for gib in needed)
+        fits = (
+            "fits" if needed[0] < available else "fits quantised" if needed[2] < available else ""
+        )
+        lines.append(f"{name:<38}{sizes}  {fits}".rstrip())
     return lines

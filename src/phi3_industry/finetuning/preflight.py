@@ -113,7 +113,7 @@ def preflight(
         OSError: There is too little room on the disk.
     """
     path = check_output(output_dir)
-    base_parameters = count_parameters(loaded.model)
+    base_parameters = loaded.memory.parameters
     recipe = config.recipe(base_parameters)
     targets = resolve_target_modules(loaded.model, config.target_modules)
     modules = _module_parameters(loaded.model, targets, rank=recipe.lora_rank)
@@ -143,14 +143,6 @@ def preflight(
         pad_token_id=_pad_token_id(loaded),
         notes=tuple(_length_notes([*train, *validation], loaded.checkpoint.length_cliffs)),
     )
-
-
-def count_parameters(model: Any) -> int:
-    """Count a model's parameters; a layer stored in 4 bits counts each of its weights."""
-    layers = linear_module_names(model)
-    stored = {f"{name}.weight" for name in layers}
-    others = sum(w.numel() for name, w in model.named_parameters() if name not in stored)
-    return int(others + sum(rows * columns for rows, columns in layers.values()))
 
 
 def _module_parameters(

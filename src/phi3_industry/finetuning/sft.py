@@ -164,6 +164,7 @@ def _arguments(loaded: LoadedModel, report: PreflightReport, log_dir: Path) -> S
         eval_strategy="no",
         report_to="none",
         disable_tqdm=True,
+        router_aux_loss_coef=0.0,  # as Phi-3.5-MoE's own; TRL cannot compute it for that model
     )
 
 
