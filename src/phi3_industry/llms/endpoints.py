@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from abc import abstractmethod
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.llms.types import (
     ChatMessage,
@@ -19,6 +18,8 @@ from llama_index.core.base.llms.types import (
 )
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.llms.function_calling import FunctionCallingLLM
+from llama_index.core.prompts.base import BasePromptTemplate
+from llama_index.core.types import TokenAsyncGen, TokenGen
 
 from phi3_industry.engines.base import Engine, GenerationRequest, TokenEvent
 from phi3_industry.llms.messages import log_probabilities, raw_response
@@ -34,21 +35,21 @@ class Endpoints(FunctionCallingLLM):
     that LlamaIndex sees one event and one span for each call.
     """
 
-    @abstractmethod
-    def _engine(self) -> Engine:
-        """Give the engine; the first time it may take long."""
+    if TYPE_CHECKING:
+        # declared and not abstract: LlamaIndex would draw a span for each call of an abstract one
 
-    @abstractmethod
-    def _chat_request(
-        self, messages: Sequence[ChatMessage], *, options: Mapping[str, Any]
-    ) -> GenerationRequest:
-        """Build the request of a chat."""
+        def _engine(self) -> Engine:
+            """Give the engine; the first time it may take long."""
 
-    @abstractmethod
-    def _completion_request(
-        self, prompt: str, *, formatted: bool, options: Mapping[str, Any]
-    ) -> GenerationRequest:
-        """Build the request of a completion."""
+        def _chat_request(
+            self, messages: Sequence[ChatMessage], *, options: Mapping[str, Any]
+        ) -> GenerationRequest:
+            """Build the request of a chat."""
+
+        def _completion_request(
+            self, prompt: str, *, formatted: bool, options: Mapping[str, Any]
+        ) -> GenerationRequest:
+            """Build the request of a completion."""
 
     @llm_completion_callback()
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
@@ -161,6 +162,22 @@ class Endpoints(FunctionCallingLLM):
                 yield self._chat(events, request, tools=offers_tools(kwargs))
 
         return stream()
+
+    def stream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenGen:
+        """Answer a prompt piece by piece; what an output parser has to read comes as one piece."""
+        if self.output_parser is None and prompt.output_parser is None:
+            return super().stream(prompt, **prompt_args)
+        return (text for text in (self.predict(prompt, **prompt_args),))
+
+    async def astream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenAsyncGen:
+        """Answer a prompt piece by piece without blocking the event loop."""
+        if self.output_parser is None and prompt.output_parser is None:
+            return await super().astream(prompt, **prompt_args)
+
+        async def parsed() -> TokenAsyncGen:
+            yield await self.apredict(prompt, **prompt_args)
+
+        return parsed()
 
     def _events(self, request: GenerationRequest) -> Iterator[TokenEvent]:
         return self._engine().generate(request)
