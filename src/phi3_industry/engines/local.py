@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import queue
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from os import PathLike
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from phi3_industry.engines.base import Engine, GenerationRequest, Pooling, TokenEvent
 from phi3_industry.engines.detokenizer import StreamDecoder
@@ -20,7 +20,8 @@ from phi3_industry.engines.sampling import GrammarStarter, TokenChooser
 from phi3_industry.engines.scheduler import Scheduler
 from phi3_industry.engines.scoring import pooled_states, score_continuations
 from phi3_industry.engines.steps import EngineStatistics, Steps
-from phi3_industry.errors import AdapterError
+from phi3_industry.engines.token_stream import Item, TokenStream
+from phi3_industry.errors import AdapterError, EngineError
 from phi3_industry.models.loading import LoadedModel
 from phi3_industry.models.memory import available_memory
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["LocalEngine", "PromptLookupMode", "TokenStream"]
+__all__ = ["LocalEngine", "PromptLookupMode"]
 
 _MOST_PREFIX_BYTES = 4 * 2**30
 
@@ -42,7 +43,7 @@ AVX-512: fewer guesses pay there.
 """
 
 PromptLookupMode = Literal["auto", "on", "off"]
-Item = TokenEvent | BaseException
+T = TypeVar("T")
 
 
 class LocalEngine(Engine):
@@ -222,7 +223,7 @@ class LocalEngine(Engine):
         internal = self._model.adapters.internal_name(adapter)
         return score_continuations(
             self._model,
-            self._scheduler.run,
+            self._run,
             prompt_ids,
             continuations,
             adapter=internal,
@@ -254,9 +255,7 @@ class LocalEngine(Engine):
         internal = self._model.adapters.internal_name(adapter)
         if not batch:
             return np.zeros((0, self.loaded.model.config.hidden_size), dtype=np.float32)
-        pooled = pooled_states(
-            self._model, self._scheduler.run, batch, pooling=pooling, adapter=internal
-        )
+        pooled = pooled_states(self._model, self._run, batch, pooling=pooling, adapter=internal)
         vectors = torch.nn.functional.normalize(torch.stack(pooled), dim=-1)
         return np.asarray(vectors.cpu().numpy(), dtype=np.float32)
 
@@ -293,6 +292,21 @@ class LocalEngine(Engine):
             request.grammar, max_new_tokens=request.sampling.max_new_tokens
         )
 
+    def _run(self, job: Callable[[], T]) -> T:
+        """Compute something between two steps; without memory, do without the prefix cache."""
+        import torch
+
+        try:
+            return self._scheduler.run(job)
+        except torch.OutOfMemoryError:
+            self.clear_prefix_cache()
+        try:
+            return self._scheduler.run(job)
+        except torch.OutOfMemoryError as error:
+            raise EngineError(
+                f"Memory ran out: {error}. Shorten the texts, or load the model quantised."
+            ) from error
+
     def _read(self, cache: SequenceCache, ids: Sequence[int], *, adapter: str | None) -> None:
         """Compute the keys and values of a text, in parts between the steps of others."""
         self._scheduler.run(lambda: self._prefixes.fill(cache, ids, adapter=adapter))
@@ -303,56 +317,5 @@ class LocalEngine(Engine):
 
         while cache.length < len(ids):
             part = ids[cache.length : cache.length + PASS_TOKENS]
-            self._scheduler.run(partial(read, part))
+            self._run(partial(read, part))
         self._scheduler.run(lambda: self._prefixes.keep(cache, ids, adapter=adapter))
-
-
-class TokenStream(Iterator[TokenEvent]):
-    """The events of one request.
-
-    At most two tokens are computed ahead of those that were asked for. A stream that is closed or
-    forgotten gives its place in the batch to others.
-
-    Args:
-        scheduler: Where the request is computed.
-        generation: The request.
-        items: Its events, or the error that ended it.
-    """
-
-    def __init__(
-        self, scheduler: Scheduler, generation: Generation, items: queue.SimpleQueue[Item]
-    ) -> None:
-        self._scheduler = scheduler
-        self._generation = generation
-        self._items = items
-        self._ended = False
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> TokenEvent:
-        if self._ended:
-            raise StopIteration
-        self._scheduler.ask(self._generation)
-        try:
-            item = self._items.get(timeout=self._seconds_left())
-        except queue.Empty:
-            item = self._generation.timeout_error()
-        if isinstance(item, BaseException):
-            self.close()
-            raise item
-        self._ended = item.finish_reason is not None
-        return item
-
-    def close(self) -> None:
-        """Stop: at most the step under way is still computed."""
-        if not self._ended:
-            self._ended = True
-            self._scheduler.cancel(self._generation)
-
-    def __del__(self) -> None:
-        self.close()
-
-    def _seconds_left(self) -> float | None:
-        left = self._generation.seconds_left()
-        return None if left is None else max(0.0, left)

@@ -473,6 +473,21 @@ def test_a_broken_scheduler_hangs_nobody(
     assert len(list(engine.generate(ask()))) == 8
 
 
+def test_scores_and_vectors_without_memory_do_without_the_prefix_cache(
+    engine: LocalEngine, passes: Passes
+) -> None:
+    expected = engine.score(range(10, 60), [[7, 8]])
+    assert engine.prefix_statistics.nbytes > 0
+    passes.errors = [torch.OutOfMemoryError("no room")]
+    again = engine.score(range(10, 60), [[7, 8]])
+    assert again[0] == pytest.approx(expected[0], abs=1e-4)
+    assert passes.errors == []
+    passes.errors = [torch.OutOfMemoryError("no room")] * 2
+    with pytest.raises(EngineError, match=r"Memory ran out: no room\. Shorten the texts"):
+        engine.score(range(10, 60), [[7, 8]])
+    assert len(engine.embed([[1, 2]])) == 1
+
+
 # --- leaving ------------------------------------------------------------------------------------
 
 
