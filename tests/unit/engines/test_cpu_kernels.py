@@ -80,7 +80,7 @@ def test_threads_that_overlap_leave_the_switch_as_it_was() -> None:
             entered.set()
             leave.wait()
 
-    thread = threading.Thread(target=other)
+    thread = threading.Thread(target=other, daemon=True)
     with single_token_kernels():
         thread.start()
         entered.wait()

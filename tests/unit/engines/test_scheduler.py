@@ -314,6 +314,31 @@ def test_an_adapter_in_use_is_not_unloaded(
     assert engine.adapters == ()
 
 
+def test_others_may_use_the_model_in_their_own_threads(
+    engine: LocalEngine, adapter_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.load_adapter(adapter_folders["a1"], name="a1")
+    forward = engine.loaded.model.forward
+    ids = torch.tensor([[11, 12, 13]])
+    seen: list[torch.Tensor] = []
+
+    def use() -> None:
+        with torch.inference_mode():
+            seen.append(forward(input_ids=ids).logits)
+
+    def beside_others(*args: Any, **kwargs: Any) -> Any:
+        other = threading.Thread(target=use)
+        other.start()
+        other.join()
+        return forward(*args, **kwargs)
+
+    use()
+    monkeypatch.setattr(engine.loaded.model, "forward", beside_others)
+    assert len(list(engine.generate(ask(adapter="a1", new=2)))) == 2
+    assert len(seen) == 3
+    assert all(torch.equal(logits, seen[0]) for logits in seen)
+
+
 # --- queue and time -----------------------------------------------------------------------------
 
 
@@ -388,6 +413,16 @@ def test_streams_that_nobody_reads_block_nobody(loaded: LoadedModel, passes: Pas
     held = [stream._generation.cache is not None for stream in idle]
     assert sum(held) <= 2, "nobody reads the others: what they hold is freed"
     assert [tokens_of(stream) for stream in idle] == expected
+
+
+def test_little_is_computed_for_who_does_not_ask(engine: LocalEngine, passes: Passes) -> None:
+    stream = engine.generate(ask(new=100))
+    next(stream)
+    wait_for(lambda: engine._scheduler._worker is None)
+    assert len(passes.tokens) == 1 + 2
+    next(stream)
+    wait_for(lambda: engine._scheduler._worker is None)
+    assert len(passes.tokens) == 2 + 2
 
 
 def test_a_stream_that_has_ended_holds_no_keys(engine: LocalEngine) -> None:
