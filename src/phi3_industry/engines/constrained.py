@@ -36,7 +36,7 @@ _CANDIDATES = 4
 """How many of the model's favourite tokens are looked at when the end has to be in reach."""
 
 _MARGIN = 16
-"""Tokens more than a grammar's own length at which to begin to look."""
+"""Tokens more than half of a grammar's own length at which to begin to look."""
 
 
 class GrammarCompiler:
@@ -188,14 +188,15 @@ class GrammarState:
 
         Args:
             max_new_tokens: Tokens that the answer may take from here.
-            grammar_length: Length of the grammar's text, in tokens. One token more can move the
-                end away by hardly more than that: all that it may oblige to say stands there.
+            grammar_length: Length of the grammar's text, in tokens. One token more can hardly
+                move the end away by more than half of that: all that it may oblige to say stands
+                there, with at least as much about its form.
 
         Raises:
             ConfigurationError: Not even the shortest answer fits.
         """
         self._left = max_new_tokens
-        self._leap = grammar_length + _MARGIN
+        self._leap = grammar_length // 2 + _MARGIN
         self._ending = self._find_ending(self._matcher, self._text)
         if self._ending is not None and len(self._ending) > max_new_tokens:
             raise ConfigurationError(
