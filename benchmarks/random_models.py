@@ -70,21 +70,13 @@ def embedded_shape() -> Shape:
     return Shape("the embedded model's shape", {name: config[name] for name in names})
 
 
-def save_random_model(
-    folder: Path, shape: Shape, *, seed: int, looping: bool = False
-) -> dict[str, Any]:
+def save_random_model(folder: Path, shape: Shape, *, seed: int) -> None:
     """Save a model in bfloat16 with the embedded tokenizer.
 
     Args:
         folder: Where to.
         shape: Its sizes.
         seed: Seed of its weights.
-        looping: Whether its text repeats itself after a few tokens: the layers add nothing, so
-            that each token follows from the last alone, and only 16 tokens can be chosen. They
-            are computed as ever.
-
-    Returns:
-        Its configuration.
     """
     tokenizer = AutoTokenizer.from_pretrained(resolve_model("embedded")[0])
     ids = {"bos_token_id": 1, "pad_token_id": 2, "eos_token_id": 6}
@@ -101,15 +93,10 @@ def save_random_model(
     with torch.no_grad():
         head = model.lm_head.weight
         head[:_TEXTLESS] = 0
-        head[_TEXTLESS + 16 if looping else len(tokenizer) :] = 0
+        head[len(tokenizer) :] = 0
         head[sorted(tokenizer.added_tokens_decoder)] = 0
-        if looping:
-            for layer in model.model.layers:
-                layer.self_attn.o_proj.weight.zero_()
-                layer.mlp.down_proj.weight.zero_()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    return dict(config.to_dict())
 
 
 def save_random_adapter(folder: Path, base: str, *, seed: int, rank: int = 16) -> Path:
