@@ -113,7 +113,7 @@ def peers(loaded: LoadedModel, prompt: str, options: argparse.Namespace) -> dict
         ask()
         return [began, *ticks.times[1:], now(options.clock)]
 
-    arms = {"generate": partial(decode, generate)}
+    arms: dict[str, Decode] = {"generate": partial(decode, generate)}
     if loaded.quantization is None:
         arms["HuggingFaceLLM"] = partial(decode, partial(llm.complete, prompt, formatted=True))
     return arms
@@ -151,7 +151,7 @@ def measure(shape: Shape, reference: str, options: argparse.Namespace) -> None:
             raise SystemExit(f"{arm} gave {len(times) - 2} tokens and not {options.tokens}.")
         if number >= 0:
             whole[arm].append(times[-1] - times[0])
-        return (times[-2] - times[1]) / (options.tokens - 1)
+        return (times[-2] - times[1]) / (len(times) - 3)
 
     def read(number: int) -> float:
         for kind, size in sizes.items():
@@ -182,8 +182,17 @@ def measure(shape: Shape, reference: str, options: argparse.Namespace) -> None:
             ]
         )
     print(f"{shape.name}; prompt of about {options.prompt_tokens} tokens, {options.tokens} new")
-    columns = ("arm", "decode tokens/s", f"x {peer}", "x generate of that type")
-    columns += (f"whole call x {peer}", "GB/token", "read GB/s", "limit tokens/s", "% of limit")
+    columns = [
+        "arm",
+        "decode tokens/s",
+        f"x {peer}",
+        "x generate of that type",
+        f"whole call x {peer}",
+        "GB/token",
+        "read GB/s",
+        "limit tokens/s",
+        "% of limit",
+    ]
     print_table(columns, rows)
 
 

@@ -85,7 +85,7 @@ def quoting_cases(tokens: int, loaded: LoadedModel, *, other_text: bool) -> list
     others = "\n".join(page.read_text("utf-8") for page in sorted(PAGES.glob("*.md")))
     encode, decode = loaded.chat_format.encode_text, loaded.chat_format.decode
     other_ids = encode(others)
-    cases = []
+    cases: list[Case] = []
     for manual in sorted((PLANT / "documents" / "manuals").glob("*.md")):
         sections = [part.strip() for part in manual.read_text("utf-8").split("\n## ")[1:]]
         for place, section in enumerate(sections):
