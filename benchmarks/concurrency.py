@@ -8,7 +8,9 @@ its own in memory, in the same type.
 
 First with random weights of Phi-3-mini's true width in bfloat16, where every answer has the same
 length. Each round and arm has texts of its own, alike in length, so that nothing is reused but what
-the requests of one round share. Adapters are compared with a base that has none loaded.
+the requests of one round share. The peer is measured as it is, and spared a copy that weighs less
+in the whole model (see ``spared_head_copy`` in ``measuring.py``). Adapters are compared with a base
+that has none loaded.
 
 Then with the embedded model in float32 and real questions about the plant in ``examples/``,
 answered to their natural end; Phi3LLM is made anew for each round there, so that it has read
@@ -35,6 +37,7 @@ from measuring import (
     now,
     print_conditions,
     print_table,
+    spared_head_copy,
     spread,
     times_faster,
 )
@@ -49,6 +52,7 @@ Messages = list[ChatMessage]
 Ask = Callable[[Sequence[LLM], Sequence[Messages]], list[str]]
 
 PEER = "HuggingFaceLLM, gather"
+SPARED = "HuggingFaceLLM, head not copied"
 ADAPTERS = 4
 
 
@@ -67,6 +71,13 @@ def gathered(llms: Sequence[LLM], prompts: Sequence[Messages]) -> list[str]:
         return [str(reply.message.content).strip() for reply in await asyncio.gather(*asked)]
 
     return asyncio.run(ask())
+
+
+def gathered_spared(llms: Sequence[LLM], prompts: Sequence[Messages]) -> list[str]:
+    """As :func:`gathered`, of a peer that is spared the copies of its output head."""
+    peer: Any = llms[0]
+    with spared_head_copy(peer._model):
+        return gathered(llms, prompts)
 
 
 def hugging_face(model: str, dtype: str, tokens: int) -> HuggingFaceLLM:
@@ -90,7 +101,7 @@ def compare(
     prompts: Callable[[int, str], Sequence[Messages]],
     options: argparse.Namespace,
     *,
-    than: str,
+    than: Sequence[str],
     answers: bool = False,
 ) -> None:
     """Measure some ways to ask, and print their table."""
@@ -107,12 +118,13 @@ def compare(
     print(title)
     rows = []
     for name in arms:
-        row = [name, spread(seconds[name]), times_faster(seconds, name, than=than)]
+        row = [name, spread(seconds[name])]
+        row += [times_faster(seconds, name, than=other) for other in than]
         if answers:
-            same = sum(a == b for a, b in zip(said[name], said[than], strict=True))
+            same = sum(a == b for a, b in zip(said[name], said[than[0]], strict=True))
             row.append(f"{same} of {len(said[name])}")
         rows.append(row)
-    header = ["arm", "seconds for all", f"x {than}"]
+    header = ["arm", "seconds for all", *(f"x {other}" for other in than)]
     print_table([*header, "same answers"] if answers else header, rows)
 
 
@@ -143,6 +155,7 @@ def measure_random(options: argparse.Namespace) -> None:
         everybody = [own] * options.requests
         arms: dict[str, tuple[Ask, Callable[[], Sequence[LLM]]]] = {
             PEER: (gathered, lambda: [peer] * options.requests),
+            SPARED: (gathered_spared, lambda: [peer] * options.requests),
             "Phi3LLM, gather": (gathered, lambda: everybody),
             "Phi3LLM, threads": (in_threads, lambda: everybody),
         }
@@ -153,14 +166,14 @@ def measure_random(options: argparse.Namespace) -> None:
             arms,
             independent,
             options,
-            than=PEER,
+            than=(PEER, SPARED),
         )
         compare(
             f"{what}{options.shared_tokens} tokens of passages in common, 24 of their own",
             arms,
             partial(random_prompts, shared=options.shared_tokens, own=24, options=options),
             options,
-            than=PEER,
+            than=(PEER, SPARED),
         )
         for number in range(ADAPTERS):
             adapter = save_random_adapter(base.with_name(f"{number}"), str(base), seed=number)
@@ -174,7 +187,7 @@ def measure_random(options: argparse.Namespace) -> None:
             f"{ADAPTERS} adapters": (gathered, lambda: views),
         }
         title = f"{what}LoRA of rank 16 on all linear layers"
-        compare(title, mixed, independent, options, than="base")
+        compare(title, mixed, independent, options, than=("base",))
 
 
 def measure_embedded(options: argparse.Namespace) -> None:
@@ -198,7 +211,7 @@ def measure_embedded(options: argparse.Namespace) -> None:
             arms,
             lambda _number, _arm, prompts=prompts: prompts,  # type: ignore[misc]
             options,
-            than=PEER,
+            than=(PEER,),
             answers=True,
         )
 

@@ -9,7 +9,8 @@ share one. All decode greedily, from the same prompt, the same number of tokens.
 
 Decode time is that from the first new token to the last, over the tokens between: seen by a
 streamer in ``generate`` (and so inside ``HuggingFaceLLM``), by the events of the engine. "Whole
-call" is from the question to the end of the answer. The engine's prefix cache and prompt lookup are
+call" is from the question to the end of the answer; the peers are spared a copy in it (see
+``spared_head_copy`` in ``measuring.py``). The engine's prefix cache and prompt lookup are
 off: they have benchmarks of their own.
 
 The limit is the bytes of weights, keys and values that a token needs, read at the speed that this
@@ -38,6 +39,7 @@ from measuring import (
     print_conditions,
     print_table,
     read_seconds,
+    spared_head_copy,
     spread,
     times_faster,
 )
@@ -110,7 +112,8 @@ def peers(loaded: LoadedModel, prompt: str, options: argparse.Namespace) -> dict
     def decode(ask: Callable[[], Any]) -> list[float]:
         ticks.times.clear()
         began = now(options.clock)
-        ask()
+        with spared_head_copy(loaded.model):
+            ask()
         return [began, *ticks.times[1:], now(options.clock)]
 
     arms: dict[str, Decode] = {"generate": partial(decode, generate)}

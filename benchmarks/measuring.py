@@ -10,11 +10,12 @@ import argparse
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -97,6 +98,21 @@ def read_seconds(nbytes: int, *, clock: Clock) -> float:
             read()
         best = min(best, (now(clock) - began) / repeats)
     return best * nbytes / wide.nbytes
+
+
+@contextmanager
+def spared_head_copy(model: Any) -> Iterator[None]:
+    """Keep transformers' own generation from copying the output head for each prompt.
+
+    It multiplies a slice of the hidden states whose strides make torch (2.13) expand and copy the
+    whole head, 0.2 GB and 0.6 s of one core at Phi-3-mini's width in bfloat16, however many layers
+    there are. Our engine is spared it. In a model with few layers it would flatter our ratio.
+    """
+    handle = model.lm_head.register_forward_pre_hook(lambda _, inputs: (inputs[0].clone(),))
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
