@@ -22,7 +22,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from measuring import (
@@ -38,11 +38,12 @@ from plant_prompts import PLANT, plant_prompts
 from random_models import mini_shape, save_random_model
 
 from phi3_industry.engines.base import GenerationRequest, SamplingParams
-from phi3_industry.engines.local import LocalEngine, PromptLookupMode
+from phi3_industry.engines.local import LocalEngine
 from phi3_industry.grounding.prompt import DEFAULT_PROMPT, Message
 from phi3_industry.models.loading import LoadedModel, load_base_model
 
-MODES: tuple[PromptLookupMode, ...] = ("off", "auto", "on")
+Mode = Literal["off", "auto", "on"]
+MODES: tuple[Mode, ...] = get_args(Mode)
 HEADER = ("lookup", "seconds of decoding", "x off", "tokens", "guessed", "right", "same answers")
 PAGES = PLANT.parent / "aws-limits" / "documents" / "pages"
 
@@ -110,7 +111,7 @@ def measure(
     answers: dict[str, list[list[int | None]]] = {}
     guesses: dict[str, tuple[int, int]] = {}
 
-    def decode(mode: PromptLookupMode, case: Case) -> tuple[float, list[int | None]]:
+    def decode(mode: Mode, case: Case) -> tuple[float, list[int | None]]:
         prompt = chat_format.encode_messages(case.messages)
         answer = chat_format.encode_text(case.answer) if case.answer is not None else []
         sampling = SamplingParams(max_new_tokens=len(answer) or options.tokens)
@@ -125,7 +126,7 @@ def measure(
             raise SystemExit(f"The text that was replayed came out otherwise: {case.answer!r}")
         return taken, tokens
 
-    def run(mode: PromptLookupMode, _: int) -> float:
+    def run(mode: Mode, _: int) -> float:
         statistics = engines[mode].statistics
         before = statistics.guessed, statistics.guessed_right
         decoded = [decode(mode, case) for case in cases]
