@@ -149,7 +149,13 @@ def measure_random(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as name:
         base = Path(name) / "base"
         save_random_model(base, shape, seed=options.seed)
-        load = partial(Phi3LLM, dtype="bfloat16", device="cpu", max_new_tokens=options.tokens)
+        load = partial(
+            Phi3LLM,
+            dtype="bfloat16",
+            device="cpu",
+            max_new_tokens=options.tokens,
+            prompt_lookup="off",
+        )
         own = load(model=str(base))
         peer = hugging_face(str(base), "bfloat16", options.tokens)
         everybody = [own] * options.requests

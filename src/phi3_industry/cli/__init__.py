@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import logging
 import sys
 import warnings
 from collections.abc import Sequence
 
 from phi3_industry import __version__
 from phi3_industry.errors import Phi3IndustryError
+from phi3_industry.models.quiet import quiet_known_noise
 
 __all__ = ["main"]
 
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _quiet_libraries() -> None:
     """Keep back what other packages say to their own developers."""
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # kernels that it does without
+    quiet_known_noise()
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
 
 

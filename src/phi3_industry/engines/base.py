@@ -22,6 +22,7 @@ __all__ = [
     "GenerationRequest",
     "Grammar",
     "Pooling",
+    "PromptLookupMode",
     "SamplingParams",
     "TokenEvent",
     "Usage",
@@ -29,6 +30,8 @@ __all__ = [
 
 FinishReason = Literal["stop", "length"]
 Pooling = Literal["last", "mean"]
+PromptLookupMode = Literal["auto", "on", "off"]
+"""Whether tokens are guessed from the prompt: while few requests run, always, or never."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,9 +7,15 @@ import queue
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from os import PathLike
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from phi3_industry.engines.base import Engine, GenerationRequest, Pooling, TokenEvent
+from phi3_industry.engines.base import (
+    Engine,
+    GenerationRequest,
+    Pooling,
+    PromptLookupMode,
+    TokenEvent,
+)
 from phi3_industry.engines.detokenizer import StreamDecoder
 from phi3_industry.engines.generation import Generation
 from phi3_industry.engines.packed_model import PASS_TOKENS, PackedModel
@@ -29,7 +35,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["LocalEngine", "PromptLookupMode"]
+__all__ = ["LocalEngine"]
 
 _MOST_PREFIX_BYTES = 4 * 2**30
 
@@ -42,7 +48,6 @@ In four bits a pass over eight tokens costs 2.7 of a single one, over four 1.45,
 AVX-512: fewer guesses pay there.
 """
 
-PromptLookupMode = Literal["auto", "on", "off"]
 T = TypeVar("T")
 
 

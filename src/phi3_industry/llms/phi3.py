@@ -14,7 +14,13 @@ from llama_index.core.base.llms.types import ChatMessage, LLMMetadata, MessageRo
 from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr
 from llama_index.core.indices.prompt_helper import ChatPromptHelper, PromptHelper
 
-from phi3_industry.engines.base import Engine, GenerationRequest, Pooling, SamplingParams
+from phi3_industry.engines.base import (
+    Engine,
+    GenerationRequest,
+    Pooling,
+    PromptLookupMode,
+    SamplingParams,
+)
 from phi3_industry.errors import AdapterNotFoundError, PromptTooLongError
 from phi3_industry.llms.endpoints import Endpoints
 from phi3_industry.llms.messages import plain_message
@@ -41,6 +47,7 @@ __all__ = ["Phi3LLM"]
 _SAMPLING_OPTIONS = ("max_new_tokens", "temperature", "top_p", "top_k", "stop", "seed", "logprobs")
 _SOURCE_FIELDS = ("model", "revision", "local_files_only")
 _LOADING_FIELDS = ("dtype", "quantization", "device")
+_ENGINE_FIELDS = ("max_batch_size", "max_queue", "prefix_cache_bytes", "prompt_lookup")
 _TOOL_OPTIONS = ("tools", "tool_choice", "parallel_tool_calls")
 _CALL_OPTIONS = (*_SAMPLING_OPTIONS, "adapter", "timeout_s", "grammar", *_TOOL_OPTIONS)
 
@@ -63,6 +70,9 @@ class Phi3LLM(StructuredOutput, ToolCalling, Endpoints):
         max_new_tokens, temperature, top_p, top_k, stop, seed: As in
             :class:`~phi3_industry.engines.base.SamplingParams`; each call may give its own.
         timeout_s: Seconds after which a call is stopped.
+        max_batch_size, max_queue, prefix_cache_bytes, prompt_lookup: How concurrent requests share
+            the model, as in :class:`~phi3_industry.engines.local.LocalEngine`; the defaults suit
+            most.
         adapter: Name of the adapter to answer with; ``None`` is the base model.
         adapter_paths: Adapter folders by name, loaded together with the model.
         tool_instructions: What the model is told about tools; ``{tools}`` in it stands for their
@@ -93,6 +103,10 @@ class Phi3LLM(StructuredOutput, ToolCalling, Endpoints):
     stop: list[str] = Field(default_factory=list)
     seed: int | None = None
     timeout_s: float | None = Field(default=None, gt=0)
+    max_batch_size: int = Field(default=16, gt=0)
+    max_queue: int = Field(default=1024, gt=0)
+    prefix_cache_bytes: int | None = Field(default=None, ge=0)
+    prompt_lookup: PromptLookupMode = "auto"
     adapter: str | None = None
     adapter_paths: dict[str, str] = Field(default_factory=dict)
     tool_instructions: str = Field(default=TOOL_INSTRUCTIONS)
@@ -106,6 +120,7 @@ class Phi3LLM(StructuredOutput, ToolCalling, Endpoints):
         self._shared = SharedEngine(
             source={key: getattr(self, key) for key in _SOURCE_FIELDS},
             options={key: getattr(self, key) for key in _LOADING_FIELDS},
+            engine_options={key: getattr(self, key) for key in _ENGINE_FIELDS},
             adapter_paths=self.adapter_paths,
         )
 

@@ -22,6 +22,8 @@ class SharedEngine:
     Args:
         source: What names the checkpoint: ``model``, ``revision``, ``local_files_only``.
         options: How to load it: ``dtype``, ``quantization``, ``device``.
+        engine_options: How to compute: keyword arguments of
+            :class:`~phi3_industry.engines.local.LocalEngine`.
         adapter_paths: Adapter folders by name; the table is shared with the LLM and its views.
     """
 
@@ -30,10 +32,12 @@ class SharedEngine:
         *,
         source: Mapping[str, Any],
         options: Mapping[str, Any],
+        engine_options: Mapping[str, Any],
         adapter_paths: dict[str, str],
     ) -> None:
         self._source = dict(source)
         self._options = dict(options)
+        self._engine_options = dict(engine_options)
         self._adapter_paths = adapter_paths
         self._engine: LocalEngine | None = None
         self.lock = threading.RLock()
@@ -55,7 +59,8 @@ class SharedEngine:
             if self._engine is None:
                 from phi3_industry.engines.local import LocalEngine
 
-                engine = LocalEngine(load_base_model(**self._source, **self._options))
+                loaded = load_base_model(**self._source, **self._options)
+                engine = LocalEngine(loaded, **self._engine_options)
                 for name, path in self._adapter_paths.items():
                     engine.load_adapter(path, name=name)
                 self._engine = engine

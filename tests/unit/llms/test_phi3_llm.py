@@ -448,3 +448,22 @@ def test_an_abandoned_async_stream_stops_within_two_tokens(
 
     asyncio.run(abandon())
     assert len(steps) <= 3
+
+
+def test_what_the_engine_is_told_comes_from_the_fields() -> None:
+    llm = Phi3LLM(
+        model="embedded",
+        max_batch_size=2,
+        max_queue=3,
+        prefix_cache_bytes=0,
+        prompt_lookup="off",
+        max_new_tokens=4,
+    )
+    engine = llm.load()._shared.engine
+    for _ in range(2):
+        llm.complete("Context:\n[1] The oil of pump P-7 is Tovex 32.\n\nQuestion: Which oil?")
+    assert engine.prefix_statistics.tokens_reused == 0
+    assert engine.statistics.guessed == 0
+    assert engine._scheduler._max_batch_size == 2
+    assert engine._scheduler._max_queue == 3
+    assert Phi3LLM.from_dict(llm.to_dict()).max_queue == 3
