@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from phi3_industry.engines.packing import SequenceCache
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["PrefixCache", "PrefixStatistics", "shares_next_block"]
 
 _BLOCK_TOKENS = 32
+_MOST_COMPARED = 64
 
 Beginning = tuple[str | None, bool]
 """What a text is read with: the adapter's internal name, and whether the rotary factors are long.
@@ -61,10 +63,11 @@ class _Block:
 
 
 class PrefixCache:
-    """Keeps the beginnings of texts in blocks of 32 tokens; for one thread alone.
+    """Keeps the beginnings of texts in blocks of 32 tokens, of which a text may use a part.
 
     Blocks form a tree, so that what several texts share is held once. The block that was used
-    longest ago goes first when the bytes run out; it is always the end of some text.
+    longest ago goes first when the bytes run out; it is always the end of some text. For one
+    thread alone.
 
     Args:
         max_bytes: The most bytes to hold; 0 holds nothing.
@@ -84,7 +87,7 @@ class PrefixCache:
 
         At least one is left over: the model has to say what follows it.
         """
-        return sum(len(block.tokens) for block in self._path(ids, (adapter, long_rope)))
+        return sum(count for _, count in self._path(ids, (adapter, long_rope)))
 
     def fill(self, cache: SequenceCache, ids: Sequence[int], *, adapter: str | None) -> None:
         """Put what is held of a text into the empty cache of its sequence."""
@@ -93,11 +96,11 @@ class PrefixCache:
         if not path:
             return
         self.statistics.hits += 1
-        for block in path:
+        for block, count in path:
             assert block.content is not None  # noqa: S101 - only roots are without
-            cache.append(block.content, room=len(ids))
-            self.statistics.tokens_reused += len(block.tokens)
-        self._used(path)
+            cache.append(block.content[:, :, :, :count], room=len(ids))
+            self.statistics.tokens_reused += count
+        self._used([block for block, _ in path])
 
     def keep(self, cache: SequenceCache, ids: Sequence[int], *, adapter: str | None) -> None:
         """Hold what was computed of a text.
@@ -143,15 +146,26 @@ class PrefixCache:
         self._by_use.clear()
         self.statistics.nbytes = 0
 
-    def _path(self, ids: Sequence[int], beginning: Beginning) -> Iterator[_Block]:
-        """Walk along the blocks that hold the beginning of a text."""
+    def _path(self, ids: Sequence[int], beginning: Beginning) -> Iterator[tuple[_Block, int]]:
+        """Walk along the blocks that hold the beginning of a text, with how much of each fits.
+
+        Only the last may fit in part: where a text goes on otherwise than those before it.
+        """
         block = self._roots.get(beginning)
-        for first in range(0, len(ids) - _BLOCK_TOKENS, _BLOCK_TOKENS):
-            if block is None:
+        first = 0
+        while block is not None:
+            wanted = tuple(ids[first : min(first + _BLOCK_TOKENS, len(ids) - 1)])
+            child = block.children.get(wanted)
+            if child is None:
+                recent = islice(reversed(block.children.values()), _MOST_COMPARED)
+                fitting = [(_common(other.tokens, wanted), other) for other in recent]
+                count, child = max(fitting, key=lambda pair: pair[0], default=(0, block))
+                if count:
+                    yield child, count
                 return
-            block = block.children.get(tuple(ids[first : first + _BLOCK_TOKENS]))
-            if block is not None:
-                yield block
+            yield child, len(wanted)
+            block = child
+            first += _BLOCK_TOKENS
 
     def _used(self, path: Sequence[_Block]) -> None:
         """Note the use of a text's blocks, the last first: what follows them goes before them."""
@@ -164,6 +178,12 @@ class PrefixCache:
         if block.parent is not None:
             block.parent.children.pop(block.tokens, None)
         self.statistics.nbytes -= block.nbytes
+
+
+def _common(tokens: Sequence[int], others: Sequence[int]) -> int:
+    """Count the tokens that two texts have in common at their beginning."""
+    pairs = enumerate(zip(tokens, others, strict=False))
+    return next((i for i, (one, other) in pairs if one != other), min(len(tokens), len(others)))
 
 
 def shares_next_block(ids: Sequence[int], other_ids: Sequence[int], *, known: int) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from phi3_industry.engines.base import Pooling
 from phi3_industry.engines.packed_model import PASS_TOKENS, PackedModel
 from phi3_industry.engines.packing import PackedSpan, SequenceCache
+from phi3_industry.errors import EngineError
 
 if TYPE_CHECKING:
     import torch
@@ -117,13 +118,35 @@ def pooled_states(
     for ids in batch:
         cache = model.new_cache(len(ids))
         if spans and (len(ids) > room or cache.long_rope != spans[0].cache.long_rope):
-            pooled += run(lambda spans=spans: _pool(model, spans, pooling))  # type: ignore[misc]
+            pooled += _pool_in_memory(model, run, spans, pooling)
             spans, room = [], PASS_TOKENS
         spans.append(PackedSpan(cache=cache, token_ids=ids, adapter=adapter))
         room -= len(ids)
     if spans:
-        pooled += run(lambda: _pool(model, spans, pooling))
+        pooled += _pool_in_memory(model, run, spans, pooling)
     return pooled
+
+
+def _pool_in_memory(
+    model: PackedModel,
+    run: Callable[[Callable[[], list[torch.Tensor]]], list[torch.Tensor]],
+    spans: Sequence[PackedSpan],
+    pooling: Pooling,
+) -> list[torch.Tensor]:
+    """Pool texts in one pass, or in halves of it when memory runs out."""
+    import torch
+
+    try:
+        return run(lambda: _pool(model, spans, pooling))
+    except EngineError as error:
+        if len(spans) == 1 or not isinstance(error.__cause__, torch.OutOfMemoryError):
+            raise
+    half = len(spans) // 2
+    return [
+        state
+        for part in (spans[:half], spans[half:])
+        for state in _pool_in_memory(model, run, part, pooling)
+    ]
 
 
 def _pool(model: PackedModel, spans: Sequence[PackedSpan], pooling: Pooling) -> list[torch.Tensor]:
