@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from phi3_industry.embeddings.loading import load_embedding
+    from phi3_industry.embeddings.phi3 import Phi3Embedding
     from phi3_industry.evaluation.compare import compare_strategies
     from phi3_industry.finetuning.dataset import TrainingSetBuilder
     from phi3_industry.finetuning.trainer import LoraFinetuneEngine
@@ -27,6 +28,7 @@ __all__ = [
     "HybridRetriever",
     "KnowledgeBase",
     "LoraFinetuneEngine",
+    "Phi3Embedding",
     "Phi3LLM",
     "Strategy",
     "TrainingSetBuilder",
@@ -43,6 +45,7 @@ _MODULES = {
     "HybridRetriever": "phi3_industry.retrievers.hybrid",
     "KnowledgeBase": "phi3_industry.knowledge_base",
     "LoraFinetuneEngine": "phi3_industry.finetuning.trainer",
+    "Phi3Embedding": "phi3_industry.embeddings.phi3",
     "Phi3LLM": "phi3_industry.llms.phi3",
     "Strategy": "phi3_industry.query_engine.strategy",
     "TrainingSetBuilder": "phi3_industry.finetuning.dataset",

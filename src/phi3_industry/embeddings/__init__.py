@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from phi3_industry.embeddings.loading import embedding_identity, load_embedding
+from phi3_industry.embeddings.phi3 import Phi3Embedding
 
-__all__ = ["embedding_identity", "load_embedding"]
+__all__ = ["Phi3Embedding", "embedding_identity", "load_embedding"]

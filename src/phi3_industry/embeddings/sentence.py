@@ -24,6 +24,7 @@ from llama_index.embeddings.huggingface.utils import (
 from sentence_transformers import SentenceTransformer
 
 from phi3_industry._optional import import_optional
+from phi3_industry.embeddings.role_cache import CachedByRole
 from phi3_industry.errors import ModelLoadError
 from phi3_industry.models.loading import no_progress_bar
 
@@ -49,7 +50,7 @@ _BATCH_TEXTS = 32
 _DOCUMENT_PROMPTS = ("document", "passage", "corpus", "text")
 
 
-class SentenceEmbedding(HuggingFaceEmbedding):
+class SentenceEmbedding(CachedByRole, HuggingFaceEmbedding):
     """A sentence-transformers model, loaded from its safetensors files without remote code.
 
     It is LlamaIndex's ``HuggingFaceEmbedding`` with what goes wrong there put right: prompts
@@ -136,7 +137,7 @@ class SentenceEmbedding(HuggingFaceEmbedding):
             "cache_folder": cache_folder,
             "show_progress_bar": show_progress_bar,
             "num_workers": num_workers,
-            "embeddings_cache": embeddings_cache,
+            "embeddings_cache": self._cache_of_its_own(embeddings_cache),
             "callback_manager": callback_manager or CallbackManager([]),
             "device": device,
             "revision": revision,

@@ -35,7 +35,7 @@ from phi3_industry.llms.tools import (
 )
 from phi3_industry.models.adapter import AdapterManifest, read_manifest
 from phi3_industry.models.catalog import EMBEDDED, resolve_model
-from phi3_industry.models.loading import DType, Quantization
+from phi3_industry.models.loading import DType, LoadedModel, Quantization
 
 if TYPE_CHECKING:
     import numpy as np
@@ -174,6 +174,11 @@ class Phi3LLM(StructuredOutput, ToolCalling, Endpoints):
         self._shared.engine  # noqa: B018 - asking for it loads it
         return self
 
+    @property
+    def base_model(self) -> LoadedModel:
+        """The base model and what tells it from others; asking for it loads it."""
+        return self._shared.engine.loaded
+
     # --- adapters -----------------------------------------------------------------------------
 
     def load_adapter(self, path: str | PathLike[str], name: str) -> None:
@@ -290,17 +295,19 @@ class Phi3LLM(StructuredOutput, ToolCalling, Endpoints):
         self._check_length(len(prompt_ids), max((len(answer) for answer in ids), default=0))
         return self._shared.engine.score(prompt_ids, ids, adapter=self.adapter)
 
-    def embed(self, texts: Sequence[str], *, pooling: Pooling = "last") -> NDArray[np.float32]:
+    def embed(
+        self, texts: Sequence[str] | Sequence[Sequence[int]], *, pooling: Pooling = "last"
+    ) -> NDArray[np.float32]:
         """Embed texts with the adapter of this view.
 
         Args:
-            texts: The texts, none empty; they are computed together.
+            texts: The texts, or the token ids of each; none empty. They are computed together.
             pooling: ``"last"`` takes the last token's state, ``"mean"`` averages over the text.
 
         Returns:
             Vectors of length 1, ``(len(texts), hidden_size)``.
         """
-        batch = [self.tokenize(text) for text in texts]
+        batch = [self.tokenize(text) if isinstance(text, str) else text for text in texts]
         self._check_length(max((len(ids) for ids in batch), default=0), 0)
         return self._shared.engine.embed(batch, pooling=pooling, adapter=self.adapter)
 
