@@ -184,6 +184,16 @@ class Engine(ABC):
             prompt and the tokens before it.
         """
 
+    def score_batch(
+        self,
+        prompts: Sequence[Sequence[int]],
+        continuations: Sequence[Sequence[int]],
+        *,
+        adapter: str | None = None,
+    ) -> list[list[list[float]]]:
+        """Give what :meth:`score` gives, for many prompts with the same continuations."""
+        return [self.score(prompt, continuations, adapter=adapter) for prompt in prompts]
+
     @abstractmethod
     def embed(
         self,

@@ -18,13 +18,18 @@ from phi3_industry.engines.base import (
 )
 from phi3_industry.engines.detokenizer import StreamDecoder
 from phi3_industry.engines.generation import Generation
-from phi3_industry.engines.packed_model import PASS_TOKENS, PackedModel
+from phi3_industry.engines.packed_model import PackedModel
 from phi3_industry.engines.packing import PackedSpan, SequenceCache
 from phi3_industry.engines.prefix_cache import PrefixCache, PrefixStatistics
 from phi3_industry.engines.prompt_lookup import PromptLookup
 from phi3_industry.engines.sampling import GrammarStarter, TokenChooser
 from phi3_industry.engines.scheduler import Scheduler
-from phi3_industry.engines.scoring import pooled_states, score_continuations
+from phi3_industry.engines.scoring import (
+    next_parts,
+    passes_of_prompts,
+    pooled_states,
+    score_continuations,
+)
 from phi3_industry.engines.steps import EngineStatistics, Steps
 from phi3_industry.engines.token_stream import Item, TokenStream
 from phi3_industry.errors import AdapterError, EngineError
@@ -223,17 +228,39 @@ class LocalEngine(Engine):
             AdapterNotFoundError: No adapter of that name is loaded.
             EngineError: Computing failed.
         """
-        if not prompt_ids or not all(continuations):
+        return self.score_batch([prompt_ids], continuations, adapter=adapter)[0]
+
+    def score_batch(
+        self,
+        prompts: Sequence[Sequence[int]],
+        continuations: Sequence[Sequence[int]],
+        *,
+        adapter: str | None = None,
+    ) -> list[list[list[float]]]:
+        """Give the log probability of each token of each continuation of each prompt.
+
+        Prompts share passes of the model, and what they begin with alike is read once.
+
+        Raises:
+            ValueError: A prompt or a continuation is empty.
+            AdapterNotFoundError: No adapter of that name is loaded.
+            EngineError: Computing failed.
+        """
+        if not all(prompts) or not all(continuations):
             raise ValueError("The prompt and every continuation need at least one token.")
         internal = self._model.adapters.internal_name(adapter)
-        return score_continuations(
-            self._model,
-            self._run,
-            prompt_ids,
-            continuations,
-            adapter=internal,
-            read_prompt=lambda cache, ids: self._read(cache, ids, adapter=internal),
-        )
+        return [
+            scores
+            for group in passes_of_prompts(prompts)
+            for scores in score_continuations(
+                self._model,
+                self._run,
+                group,
+                continuations,
+                adapter=internal,
+                read=partial(self._read, adapter=internal),
+            )
+        ]
 
     def embed(
         self,
@@ -312,15 +339,25 @@ class LocalEngine(Engine):
                 f"Memory ran out: {error}. Shorten the texts, or load the model quantised."
             ) from error
 
-    def _read(self, cache: SequenceCache, ids: Sequence[int], *, adapter: str | None) -> None:
-        """Compute the keys and values of a text, in parts between the steps of others."""
-        self._scheduler.run(lambda: self._prefixes.fill(cache, ids, adapter=adapter))
+    def _read(
+        self, texts: Sequence[tuple[SequenceCache, Sequence[int]]], *, adapter: str | None
+    ) -> None:
+        """Compute the keys and values of texts, in parts between the steps of others."""
 
-        def read(part: Sequence[int]) -> None:
-            self._model.logits([PackedSpan(cache=cache, token_ids=part, adapter=adapter)])
-            cache.commit(len(part))
+        def fill() -> None:
+            for cache, ids in texts:
+                self._prefixes.fill(cache, ids, adapter=adapter)
 
-        while cache.length < len(ids):
-            part = ids[cache.length : cache.length + PASS_TOKENS]
-            self._run(partial(read, part))
-        self._scheduler.run(lambda: self._prefixes.keep(cache, ids, adapter=adapter))
+        def read(spans: Sequence[PackedSpan]) -> None:
+            self._model.logits(spans)
+            for span in spans:
+                span.cache.commit(len(span.token_ids))
+
+        def keep() -> None:
+            for cache, ids in texts:
+                self._prefixes.keep(cache, ids, adapter=adapter)
+
+        self._scheduler.run(fill)
+        while spans := next_parts(texts, adapter=adapter):
+            self._run(partial(read, spans))
+        self._scheduler.run(keep)

@@ -14,7 +14,7 @@ from phi3_industry.errors import EngineError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["pooled_states", "score_continuations"]
+__all__ = ["next_parts", "passes_of_prompts", "pooled_states", "score_continuations"]
 
 _SCORED_TOKENS = 256
 """Tokens whose logits are held at once: each has one for every word of the vocabulary."""
@@ -33,40 +33,52 @@ class _Unscored:
 def score_continuations(
     model: PackedModel,
     run: Callable[[Callable[[], None]], None],
-    prompt_ids: Sequence[int],
+    prompts: Sequence[Sequence[int]],
     continuations: Sequence[Sequence[int]],
     *,
     adapter: str | None,
-    read_prompt: Callable[[SequenceCache, Sequence[int]], None],
-) -> list[list[float]]:
-    """Give the log probability of each token of each continuation of one prompt.
+    read: Callable[[Sequence[tuple[SequenceCache, Sequence[int]]]], None],
+) -> list[list[list[float]]]:
+    """Give the log probability of each token of each continuation of each prompt.
 
     Args:
         model: Computes.
         run: Runs a pass when it is its turn.
-        prompt_ids: The prompt, not empty.
-        continuations: The continuations, none empty.
+        prompts: The prompts, none empty.
+        continuations: The continuations, none empty; each follows every prompt.
         adapter: Internal name of an adapter; ``None`` is the base model.
-        read_prompt: Fills the empty cache of a sequence with the keys and values of tokens.
+        read: Fills the empty caches of sequences with the keys and values of their tokens.
 
     Returns:
-        For each continuation the natural log probabilities of its tokens.
+        For each prompt and each continuation the natural log probabilities of its tokens.
     """
-    *prompt, last = prompt_ids
-    prefixes: dict[bool, SequenceCache] = {}
+    begun = [
+        {
+            model.needs_long_rope(length): model.new_cache(length)
+            for length in (len(prompt) + len(continuation) for continuation in continuations)
+        }
+        for prompt in prompts
+    ]
+    read(
+        [
+            (cache, prompt[:-1])
+            for prompt, caches in zip(prompts, begun, strict=True)
+            for cache in caches.values()
+        ]
+    )
     unscored: list[_Unscored] = []
-    for continuation in continuations:
-        length = len(prompt_ids) + len(continuation)
-        long_rope = model.needs_long_rope(length)
-        if long_rope not in prefixes:
-            prefixes[long_rope] = model.new_cache(length)
-            read_prompt(prefixes[long_rope], prompt)
-        cache = model.new_cache(length, prefix=prefixes[long_rope] if prompt else None)
-        # the last token of the prompt predicts the first of the continuation
-        unscored.append(_Unscored(cache, [last, *continuation[:-1]], list(continuation)))
+    for prompt, caches in zip(prompts, begun, strict=True):
+        for continuation in continuations:
+            length = len(prompt) + len(continuation)
+            prefix = caches[model.needs_long_rope(length)] if len(prompt) > 1 else None
+            cache = model.new_cache(length, prefix=prefix)
+            # the last token of the prompt predicts the first of the continuation
+            tokens = [prompt[-1], *continuation[:-1]]
+            unscored.append(_Unscored(cache, tokens, list(continuation)))
     while any(one.tokens for one in unscored):
         run(lambda: _score_some(model, unscored, adapter=adapter))
-    return [one.scores for one in unscored]
+    scores = iter([one.scores for one in unscored])
+    return [[next(scores) for _ in continuations] for _ in prompts]
 
 
 def _score_some(model: PackedModel, unscored: Sequence[_Unscored], *, adapter: str | None) -> None:
@@ -90,6 +102,36 @@ def _score_some(model: PackedModel, unscored: Sequence[_Unscored], *, adapter: s
         one.scores += [float(value) for value in chosen]
         one.cache.commit(count)
         one.tokens, one.targets = one.tokens[count:], one.targets[count:]
+
+
+def passes_of_prompts(prompts: Sequence[Sequence[int]]) -> list[list[Sequence[int]]]:
+    """Divide prompts into groups whose keys and values are held at once.
+
+    The first stands alone: what it begins with is then known for the others.
+    """
+    groups: list[list[Sequence[int]]] = []
+    room = 0
+    for number, prompt in enumerate(prompts):
+        if number < 2 or len(prompt) > room:
+            groups.append([])
+            room = PASS_TOKENS
+        groups[-1].append(prompt)
+        room -= len(prompt)
+    return groups
+
+
+def next_parts(
+    texts: Sequence[tuple[SequenceCache, Sequence[int]]], *, adapter: str | None
+) -> list[PackedSpan]:
+    """Take as many unread tokens of texts as one pass takes; none when all are read."""
+    room = PASS_TOKENS
+    spans: list[PackedSpan] = []
+    for cache, ids in texts:
+        part = ids[cache.length : cache.length + room]
+        if part and (not spans or cache.long_rope == spans[0].cache.long_rope):
+            spans.append(PackedSpan(cache=cache, token_ids=part, adapter=adapter))
+            room -= len(part)
+    return spans
 
 
 def pooled_states(

@@ -285,15 +285,27 @@ class Phi3LLM(StructuredOutput, ToolCalling, Endpoints):
             PromptTooLongError: The prompt and the longest answer do not fit into the context
                 window.
         """
-        turns: Sequence[Mapping[str, str] | ChatMessage]
-        turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+        return self.score_batch([prompt], continuations)[0]
+
+    def score_batch(
+        self,
+        prompts: Sequence[str | Sequence[Mapping[str, str] | ChatMessage]],
+        continuations: Sequence[str],
+    ) -> list[list[list[float]]]:
+        """Give what :meth:`score` gives, for many prompts with the same possible answers.
+
+        The prompts share passes of the model, and what they begin with alike is read once.
+
+        Raises:
+            PromptTooLongError: A prompt and the longest answer do not fit into the context
+                window.
+        """
         chat_format = self._shared.engine.loaded.chat_format
-        prompt_ids = chat_format.encode_messages(
-            [plain_message(turn) if isinstance(turn, ChatMessage) else turn for turn in turns]
-        )
+        prompt_ids = [chat_format.encode_messages(_turns(prompt)) for prompt in prompts]
         ids = [chat_format.encode_text(text) for text in continuations]
-        self._check_length(len(prompt_ids), max((len(answer) for answer in ids), default=0))
-        return self._shared.engine.score(prompt_ids, ids, adapter=self.adapter)
+        longest = max((len(answer) for answer in ids), default=0)
+        self._check_length(max((len(prompt) for prompt in prompt_ids), default=0), longest)
+        return self._shared.engine.score_batch(prompt_ids, ids, adapter=self.adapter)
 
     def embed(
         self, texts: Sequence[str] | Sequence[Sequence[int]], *, pooling: Pooling = "last"
@@ -431,6 +443,14 @@ class Phi3LLM(StructuredOutput, ToolCalling, Endpoints):
 
 def _rebuild(settings: dict[str, Any]) -> Phi3LLM:
     return Phi3LLM.from_dict(settings)
+
+
+def _turns(
+    prompt: str | Sequence[Mapping[str, str] | ChatMessage],
+) -> list[Mapping[str, str]]:
+    if isinstance(prompt, str):
+        return [{"role": "user", "content": prompt}]
+    return [plain_message(turn) if isinstance(turn, ChatMessage) else turn for turn in prompt]
 
 
 def _begins_with(message: ChatMessage, system_prompt: str) -> bool:
