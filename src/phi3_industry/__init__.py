@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from phi3_industry.query_engine.hybrid import HybridQueryEngine
     from phi3_industry.query_engine.strategy import Strategy
     from phi3_industry.retrievers.hybrid import HybridRetriever
+    from phi3_industry.retrievers.rerank import Phi3Rerank
     from phi3_industry.vector_stores.faiss_sqlite import FaissSQLiteVectorStore
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "LoraFinetuneEngine",
     "Phi3Embedding",
     "Phi3LLM",
+    "Phi3Rerank",
     "Strategy",
     "TrainingSetBuilder",
     "__version__",
@@ -47,6 +49,7 @@ _MODULES = {
     "LoraFinetuneEngine": "phi3_industry.finetuning.trainer",
     "Phi3Embedding": "phi3_industry.embeddings.phi3",
     "Phi3LLM": "phi3_industry.llms.phi3",
+    "Phi3Rerank": "phi3_industry.retrievers.rerank",
     "Strategy": "phi3_industry.query_engine.strategy",
     "TrainingSetBuilder": "phi3_industry.finetuning.dataset",
     "compare_strategies": "phi3_industry.evaluation.compare",

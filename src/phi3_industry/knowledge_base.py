@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from llama_index.core import VectorStoreIndex
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import Document
 from llama_index.core.vector_stores.types import MetadataFilters
 
@@ -230,6 +231,7 @@ class KnowledgeBase:
         similarity_top_k: int = 3,
         streaming: bool = False,
         filters: MetadataFilters | None = None,
+        reranker: BaseNodePostprocessor | None = None,
         retriever: BaseRetriever | None = None,
         **settings: Any,
     ) -> HybridQueryEngine:
@@ -242,13 +244,17 @@ class KnowledgeBase:
             similarity_top_k: Passages to show to the LLM.
             streaming: Whether responses stream.
             filters: The only nodes to look at, by metadata such as ``cell:Kind``.
-            retriever: A retriever to use in place of `as_retriever`'s, which ``filters`` and
-                ``similarity_top_k`` are for.
+            reranker: Orders what the retriever finds before the best ``similarity_top_k`` are
+                taken, such as `Phi3Rerank` or LlamaIndex's ``SentenceTransformerRerank``.
+            retriever: A retriever to use in place of `as_retriever`'s, which ``filters``,
+                ``similarity_top_k`` and ``reranker`` are for.
             **settings: What else `HybridQueryEngine` takes, such as ``prompt``.
         """
         from phi3_industry.query_engine.hybrid import HybridQueryEngine
 
-        chosen = retriever or self.as_retriever(similarity_top_k=similarity_top_k, filters=filters)
+        chosen = retriever or self.as_retriever(
+            similarity_top_k=similarity_top_k, filters=filters, reranker=reranker
+        )
         return HybridQueryEngine(
             retriever=chosen,
             llm=llm,

@@ -108,7 +108,7 @@ def test_a_bare_import_loads_nothing_heavy() -> None:
     "module",
     [
         "query_engine.hybrid",
-        "retrievers.hybrid",
+        "retrievers",
         "knowledge_base",
         "evaluation.compare",
         "vector_stores.faiss_sqlite",

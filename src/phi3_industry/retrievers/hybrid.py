@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llama_index.core import VectorStoreIndex
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.callbacks.base import CallbackManager
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle
 from llama_index.core.vector_stores.types import (
     BasePydanticVectorStore,
@@ -33,7 +34,8 @@ class RetrievedNode:
 
     Attributes:
         node: The node, as the store gave it.
-        score: The fused score, higher is better; comparable within one query only.
+        score: The fused score, or the reranker's; higher is better. A fused score is comparable
+            within one query only.
         dense_similarity: The store's similarity of the vectors; ``None`` if the search by meaning
             did not find it.
         dense_rank: Its place in the search by meaning, from 1.
@@ -42,6 +44,7 @@ class RetrievedNode:
         lexical_rank: Its place in the search by words, from 1.
         searches: The searches that were made: ``("dense", "lexical")``, or fewer if the store
             offers no search by words or a weight is 0.
+        fused_score: With a reranker, the score before it; ``score`` is the reranker's then.
     """
 
     node: BaseNode
@@ -51,6 +54,7 @@ class RetrievedNode:
     lexical_score: float | None
     lexical_rank: int | None
     searches: tuple[str, ...]
+    fused_score: float | None = None
 
 
 #: What one search has found: nodes and scores, best first.
@@ -88,6 +92,11 @@ class HybridRetriever(BaseRetriever):
         per_source_cap: The most nodes of one document; ``None`` for any number.
         similarity_cutoff: The least similarity of a dense hit; ``None`` takes every nearest
             neighbour, however far it is.
+        reranker: Orders the best ``candidate_count`` nodes anew before the cap and the final
+            choice; those that its own ``top_n`` leaves out are out. Any postprocessor of
+            LlamaIndex will do: :class:`~phi3_industry.retrievers.rerank.Phi3Rerank`, or a
+            cross-encoder by ``SentenceTransformerRerank(model=..., top_n=30,
+            trust_remote_code=False)``, whose default would run code that a model brings.
         remove_duplicates: Leave out a node whose text, its header included, differs from that
             of a better one in nothing but case, width and spacing.
         callback_manager: LlamaIndex's.
@@ -108,6 +117,7 @@ class HybridRetriever(BaseRetriever):
         weights: tuple[float, float] = DEFAULT_WEIGHTS,
         per_source_cap: int | None = None,
         similarity_cutoff: float | None = None,
+        reranker: BaseNodePostprocessor | None = None,
         remove_duplicates: bool = True,
         callback_manager: CallbackManager | None = None,
     ) -> None:
@@ -136,6 +146,7 @@ class HybridRetriever(BaseRetriever):
         self.weights = weights
         self.per_source_cap = per_source_cap
         self.similarity_cutoff = similarity_cutoff
+        self.reranker = reranker
         self.remove_duplicates = remove_duplicates
         super().__init__(
             callback_manager=callback_manager,
@@ -167,7 +178,12 @@ class HybridRetriever(BaseRetriever):
         embedding = self._known_embedding(bundle)
         if embedding is None and self._searches("dense"):
             embedding = self._embed_model.get_agg_embedding_from_queries(bundle.embedding_strs)
-        return self._fuse(self._search(bundle.query_str, embedding))
+        ranked = self._fuse(self._search(bundle.query_str, embedding))
+        if self.reranker is not None:
+            candidates = self._candidates(ranked)
+            nodes = self.reranker.postprocess_nodes(_scored(candidates), query_bundle=bundle)
+            ranked = _in_new_order(candidates, nodes)
+        return self._select(ranked, most=self.similarity_top_k, cap=self.per_source_cap)
 
     async def aretrieve_with_details(self, query: str | QueryBundle) -> list[RetrievedNode]:
         """Do :meth:`retrieve_with_details` without blocking the event loop."""
@@ -179,7 +195,12 @@ class HybridRetriever(BaseRetriever):
             embedding = await self._embed_model.aget_agg_embedding_from_queries(
                 bundle.embedding_strs
             )
-        return self._fuse(await self._asearch(bundle.query_str, embedding))
+        ranked = self._fuse(await self._asearch(bundle.query_str, embedding))
+        if self.reranker is not None:
+            candidates = self._candidates(ranked)
+            nodes = await self.reranker.apostprocess_nodes(_scored(candidates), query_bundle=bundle)
+            ranked = _in_new_order(candidates, nodes)
+        return self._select(ranked, most=self.similarity_top_k, cap=self.per_source_cap)
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         return [
@@ -277,20 +298,26 @@ class HybridRetriever(BaseRetriever):
                     searches=tuple(found),
                 )
             )
-        return self._select(details)
+        return details
 
-    def _select(self, ranked: list[RetrievedNode]) -> list[RetrievedNode]:
+    def _candidates(self, ranked: list[RetrievedNode]) -> list[RetrievedNode]:
+        """Choose what the reranker looks at: the cap is for what comes out of it."""
+        return self._select(ranked, most=self.candidate_count, cap=None)
+
+    def _select(
+        self, ranked: list[RetrievedNode], *, most: int, cap: int | None
+    ) -> list[RetrievedNode]:
         chosen: list[RetrievedNode] = []
         texts: set[str] = set()
         sources: dict[str, int] = {}
         for entry in ranked:
-            if len(chosen) == self.similarity_top_k:
+            if len(chosen) == most:
                 break
             text = _folded(entry.node)
             source = entry.node.ref_doc_id or entry.node.node_id
             if self.remove_duplicates and text in texts:
                 continue
-            if self.per_source_cap is not None and sources.get(source, 0) >= self.per_source_cap:
+            if cap is not None and sources.get(source, 0) >= cap:
                 continue
             texts.add(text)
             sources[source] = sources.get(source, 0) + 1
@@ -310,6 +337,18 @@ def _pairs(result: Any) -> _Found:
     nodes = list(result.nodes or [])
     scores = result.similarities or [0.0] * len(nodes)
     return [(node, float(score)) for node, score in zip(nodes, scores, strict=True)]
+
+
+def _scored(entries: list[RetrievedNode]) -> list[NodeWithScore]:
+    return [NodeWithScore(node=entry.node, score=entry.score) for entry in entries]
+
+
+def _in_new_order(
+    entries: list[RetrievedNode], reranked: list[NodeWithScore]
+) -> list[RetrievedNode]:
+    known = {entry.node.node_id: entry for entry in entries}
+    found = [(known[hit.node.node_id], hit.get_score()) for hit in reranked]
+    return [replace(entry, score=float(score), fused_score=entry.score) for entry, score in found]
 
 
 def _folded(node: BaseNode) -> str:
