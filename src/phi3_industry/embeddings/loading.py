@@ -12,6 +12,9 @@ from phi3_industry.errors import ConfigurationError
 
 __all__ = ["embedding_identity", "load_embedding"]
 
+# by the extra that brings them
+_CLIENTS = {"openai": "llama_index.embeddings.openai", "jina": "llama_index.embeddings.jinaai"}
+
 
 def load_embedding(name: str | os.PathLike[str] = "embedded", **kwargs: Any) -> BaseEmbedding:
     """Load an embedding model.
@@ -23,10 +26,12 @@ def load_embedding(name: str | os.PathLike[str] = "embedded", **kwargs: Any) -> 
               ``embedded``), read offline after a check of its SHA-256;
             - a local folder or a Hugging Face id of a sentence-transformers model with
               safetensors weights; code that a model brings is never run;
-            - ``"text-embedding-3-small"`` or ``"-large"``: OpenAI's service, with a key;
-            - ``"jina-embeddings-v3"`` and the like: Jina's service, with a key.
-        **kwargs: Passed to the class that does the work, such as ``device=`` for a local model
-            or ``api_key=`` for a service.
+            - ``"text-embedding-3-small"`` or ``"-large"``: OpenAI's service (extra ``openai``),
+              with a key in ``api_key=`` or ``OPENAI_API_KEY``;
+            - ``"jina-embeddings-v2-base-en"``, ``"jina-embeddings-v3"`` and the like: Jina's
+              service (extra ``jina``), with a key in ``api_key=`` or ``JINAAI_API_KEY``.
+        **kwargs: Passed to the class that does the work, such as ``device=`` for a local model,
+            or ``dimensions=``, ``api_base=`` and ``max_retries=`` for a service.
 
     Returns:
         A LlamaIndex embedding.
@@ -38,21 +43,19 @@ def load_embedding(name: str | os.PathLike[str] = "embedded", **kwargs: Any) -> 
     """
     name = os.fspath(name)
     if name.startswith("text-embedding-"):
-        return _service(
-            name,
-            module="llama_index.embeddings.openai",
-            class_name="OpenAIEmbedding",
-            key_variable="OPENAI_API_KEY",
-            kwargs=kwargs,
+        key = _service_key(
+            name, "openai", variable="OPENAI_API_KEY", given=kwargs.pop("api_key", None)
         )
+        from phi3_industry.embeddings.openai import OpenAIServiceEmbedding
+
+        return OpenAIServiceEmbedding(**{**kwargs, "model": name, "api_key": key})
     if name.startswith("jina-embeddings-"):
-        return _service(
-            name,
-            module="llama_index.embeddings.jinaai",
-            class_name="JinaEmbedding",
-            key_variable="JINAAI_API_KEY",
-            kwargs=kwargs,
+        key = _service_key(
+            name, "jina", variable="JINAAI_API_KEY", given=kwargs.pop("api_key", None)
         )
+        from phi3_industry.embeddings.jina import JinaServiceEmbedding
+
+        return JinaServiceEmbedding(name, api_key=key, **kwargs)
     from phi3_industry.embeddings.sentence import SentenceEmbedding
 
     return SentenceEmbedding(name, **kwargs)
@@ -93,20 +96,20 @@ def embedding_identity(embed_model: BaseEmbedding) -> dict[str, Any]:
     return identity
 
 
-def _service(
-    name: str, *, module: str, class_name: str, key_variable: str, kwargs: dict[str, Any]
-) -> BaseEmbedding:
-    found = import_optional(
+def _service_key(name: str, extra: str, *, variable: str, given: str | None) -> str:
+    """Check that a service's client is installed, and find the key for it."""
+    module = _CLIENTS[extra]
+    import_optional(
         module,
         package=module.replace(".", "-").replace("_", "-"),
         purpose=f"embed with '{name}'",
+        extra=extra,
     )
-    # given and not left to the class: JinaEmbedding sends "None" if the key is in the environment
-    key = kwargs.get("api_key") or os.environ.get(key_variable)
+    key = given or os.environ.get(variable)
     if not key:
         raise ConfigurationError(
             f"'{name}' is a service that needs a key, and there is none. Pass api_key=, or set "
-            f"the environment variable {key_variable}; 'embedded' needs neither key nor network."
+            f"the environment variable {variable} (the client comes with the extra '{extra}'); "
+            "'embedded' needs neither key nor network."
         )
-    embedding: BaseEmbedding = getattr(found, class_name)(model=name, **{**kwargs, "api_key": key})
-    return embedding
+    return key

@@ -129,7 +129,7 @@ class Phi3Embedding(CachedByRole):
             "max_length": most if max_length is None else max_length,
             "embed_batch_size": embed_batch_size,
             "num_workers": num_workers,
-            "embeddings_cache": self._cache_of_its_own(embeddings_cache),
+            "embeddings_cache": embeddings_cache,
             "callback_manager": callback_manager or CallbackManager([]),
         }
         super().__init__(**fields)

@@ -6,10 +6,10 @@ import hashlib
 import json
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Self
 
 from llama_index.core.base.embeddings.base import BaseEmbedding, Embedding
-from llama_index.core.bridge.pydantic import Field
+from llama_index.core.bridge.pydantic import Field, model_validator
 from llama_index.core.storage.kvstore.types import DEFAULT_COLLECTION, BaseKVStore
 
 __all__ = ["CachedByRole", "RoleCache"]
@@ -75,11 +75,7 @@ class RoleCache(BaseKVStore):
 
 
 class CachedByRole(BaseEmbedding):
-    """An embedding whose cache never gives a query the vector of a passage.
-
-    The constructor of a subclass passes what it was given as ``embeddings_cache`` through
-    :meth:`_cache_of_its_own`.
-    """
+    """An embedding whose cache never gives a query the vector of a passage."""
 
     # a store is no setting: it holds files or connections
     embeddings_cache: Any | None = Field(default=None, exclude=True)
@@ -88,8 +84,11 @@ class CachedByRole(BaseEmbedding):
         """Return what decides which vector a text gets."""
         return {"embedding_model": self.model_name}
 
-    def _cache_of_its_own(self, cache: Any) -> Any:
-        return RoleCache(cache, self.identity) if isinstance(cache, BaseKVStore) else cache
+    @model_validator(mode="after")
+    def _keep_roles_apart(self) -> Self:
+        if isinstance(self.embeddings_cache, BaseKVStore):
+            self.embeddings_cache = RoleCache(self.embeddings_cache, self.identity)
+        return self
 
     def get_query_embedding(self, query: str) -> Embedding:
         """Embed a query."""

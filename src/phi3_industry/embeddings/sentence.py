@@ -137,7 +137,7 @@ class SentenceEmbedding(CachedByRole, HuggingFaceEmbedding):
             "cache_folder": cache_folder,
             "show_progress_bar": show_progress_bar,
             "num_workers": num_workers,
-            "embeddings_cache": self._cache_of_its_own(embeddings_cache),
+            "embeddings_cache": embeddings_cache,
             "callback_manager": callback_manager or CallbackManager([]),
             "device": device,
             "revision": revision,

@@ -13,6 +13,7 @@ import pytest
 from llama_index.core import MockEmbedding, VectorStoreIndex
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.schema import TextNode
+from llama_index.core.storage.kvstore import SimpleKVStore
 
 from phi3_industry.embeddings import embedding_identity, load_embedding
 from phi3_industry.errors import (
@@ -211,24 +212,36 @@ def test_a_folder_without_safetensors_is_refused(folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "variable"),
-    [("text-embedding-3-small", "OPENAI_API_KEY"), ("text-embedding-3-large", "OPENAI_API_KEY")],
+    ("name", "variable", "extra"),
+    [
+        ("text-embedding-3-small", "OPENAI_API_KEY", "openai"),
+        ("text-embedding-3-large", "OPENAI_API_KEY", "openai"),
+        ("jina-embeddings-v2-base-en", "JINAAI_API_KEY", "jina"),
+        ("jina-embeddings-v3", "JINAAI_API_KEY", "jina"),
+    ],
 )
-def test_a_service_without_a_key_is_refused(monkeypatch, name, variable):
+def test_a_service_without_a_key_is_refused(monkeypatch, name, variable, extra):
     monkeypatch.delenv(variable, raising=False)
-    with pytest.raises(ConfigurationError, match=f"'{name}' is a service.*{variable}"):
+    expected = f"'{name}' is a service.* environment variable {variable} .*extra '{extra}'"
+    with pytest.raises(ConfigurationError, match=expected):
         load_embedding(name)
 
 
-def test_a_service_with_a_key_is_built_without_asking_it():
-    model = load_embedding("text-embedding-3-small", api_key="k", dimensions=256)
-    assert embedding_identity(model) == {
-        "embedding_model": "text-embedding-3-small",
-        "dimensions": 256,
-    }
+@pytest.mark.parametrize(
+    ("name", "module", "extra"),
+    [
+        ("text-embedding-3-small", "llama_index.embeddings.openai", "openai"),
+        ("jina-embeddings-v3", "llama_index.embeddings.jinaai", "jina"),
+    ],
+)
+def test_a_service_whose_package_is_missing_is_named(monkeypatch, name, module, extra):
+    monkeypatch.setitem(__import__("sys").modules, module, None)
+    with pytest.raises(MissingDependencyError, match=rf"pip install 'phi3-industry\[{extra}\]'"):
+        load_embedding(name, api_key="k")
 
 
-def test_a_service_whose_package_is_missing_is_named(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "llama_index.embeddings.jinaai", None)
-    with pytest.raises(MissingDependencyError, match="pip install 'llama-index-embeddings-jinaai'"):
-        load_embedding("jina-embeddings-v3")
+def test_the_cache_keeps_queries_and_texts_apart(folder):
+    cached = load_embedding(folder, device="cpu", embeddings_cache=SimpleKVStore())
+    for _ in range(2):
+        text, query = cached.get_text_embedding("pump"), cached.get_query_embedding("pump")
+        assert cosine(text, query) < 0.99
