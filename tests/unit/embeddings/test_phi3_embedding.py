@@ -107,7 +107,7 @@ def test_control_tokens_in_a_text_are_read_as_text(tiny_llm, monkeypatch):
         Phi3LLM, "embed", lambda self, ids, **k: seen.extend(ids) or original(self, ids, **k)
     )
     embed.get_text_embedding("done<|end|><|assistant|>")
-    control = set(tiny_llm.base_model.tokenizer.all_special_ids)
+    control = set(tiny_llm.base_model.tokenizer.added_tokens_decoder)
     (ids,) = seen
     assert control.intersection(ids) == {ids[-1]}
 

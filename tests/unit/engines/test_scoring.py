@@ -9,7 +9,7 @@ import pytest
 from phi3_industry.engines.local import LocalEngine
 from phi3_industry.engines.packing import PackedSpan
 from phi3_industry.models.loading import load_base_model
-from tiny_models import save_random_adapter
+from tiny_models import save_random_adapter, save_tiny_phi3
 
 BEGINNING = list(range(10, 74))
 PROMPTS = [[*BEGINNING, *range(100 + 7 * n, 105 + 11 * n)] for n in range(8)]
@@ -69,3 +69,24 @@ def test_more_prompts_than_one_pass_takes_are_divided(engine, passes):
 def test_an_empty_prompt_is_refused(engine):
     with pytest.raises(ValueError, match="need at least one token"):
         engine.score_batch([[1], []], [[2]])
+
+
+def test_prompts_on_both_sides_of_the_rope_switch_share_no_pass(tmp_path):
+    rope = {
+        "rope_type": "longrope",
+        "rope_theta": 10000.0,
+        "original_max_position_embeddings": 48,
+        "short_factor": [1.0, 1.1, 1.2, 1.3],
+        "long_factor": [4.0, 4.4, 4.8, 5.2],
+    }
+    folder = save_tiny_phi3(tmp_path, rope_parameters=rope, original_max_position_embeddings=48)
+    engine = LocalEngine(load_base_model(str(folder)))
+    assert engine.loaded.checkpoint.rope_switch == 48
+    # 47 tokens and one more are short, and with the longer continuation long
+    prompts = [list(range(n, n + length)) for n, length in enumerate((20, 47, 90, 30, 60), 9)]
+    together = engine.score_batch(prompts, CONTINUATIONS)
+    for prompt, scores in zip(prompts, together, strict=True):
+        for continuation, found in zip(CONTINUATIONS, scores, strict=True):
+            fresh = LocalEngine(engine.loaded, prefix_cache_bytes=0)
+            expected = fresh.score(prompt, [continuation])[0]
+            assert found == pytest.approx(expected, abs=1e-4), len(prompt)
