@@ -35,6 +35,16 @@ class SupportsScores(Protocol):
         """Give the natural log probability of each token of possible answers to messages."""
 
 
+class SupportsGrounding(Protocol):
+    """The wording of grounded questions, as ``phi3_industry.grounding.prompt`` has it.
+
+    Answers begin with the number of the passage that they rest on, and with 0 when there is none.
+    """
+
+    def grounded(self, question: str, passages: Sequence[str]) -> Sequence[Mapping[str, str]]:
+        """Build a system and a user message that ask a question about numbered passages."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RerankedNode:
     """A node in its new place, and what it had before.
@@ -59,7 +69,8 @@ class Phi3Rerank(BaseNodePostprocessor):
     probable "True" is than "False" as its answer: nothing is generated. The question stands
     before the passage, so that it is read once for all passages. It works over any LLM that has
     ``score(messages, continuations)``; with a :class:`~phi3_industry.llms.Phi3LLM` the weights
-    are those that answer, and an adapter that was trained to judge makes it a good judge.
+    are those that answer. A small or untrained model is a poor judge of True and False: give it
+    an adapter that was trained to judge, or see :meth:`from_grounding_prompt`.
 
     In a retriever, which then fetches more than it returns::
 
@@ -126,6 +137,25 @@ class Phi3Rerank(BaseNodePostprocessor):
         if self.true_text == self.false_text:
             raise ValueError(f"true_text and false_text are both {self.true_text!r}.")
         return self
+
+    @classmethod
+    def from_grounding_prompt(
+        cls, llm: SupportsScores, prompt: SupportsGrounding, **settings: Any
+    ) -> Phi3Rerank:
+        """Make a reranker of a model that was trained to cite a passage or to abstain.
+
+        What counts is how much more probable it is to cite the passage, shown alone, than to
+        abstain. ``"embedded"`` and adapters of :class:`~phi3_industry.LoraFinetuneEngine` need no
+        further training for it; asked for True or False, the embedded model guesses.
+
+        Args:
+            llm: The model, or a view of it.
+            prompt: The grounding prompt that it was trained with.
+            **settings: What else the class takes, such as ``adapter`` and ``top_n``.
+        """
+        system, user = prompt.grounded("{question}", ["{passage}"])
+        words = {"instructions": system["content"], "template": user["content"]}
+        return cls(llm, **{**words, "true_text": "[1]", "false_text": "[0]", **settings})
 
     @classmethod
     def class_name(cls) -> str:

@@ -23,6 +23,7 @@ from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 
 from phi3_industry import KnowledgeBase, Phi3LLM
 from phi3_industry.errors import AdapterNotFoundError, PromptTooLongError
+from phi3_industry.grounding.prompt import DEFAULT_PROMPT
 from phi3_industry.retrievers import HybridRetriever, Phi3Rerank
 from tiny_models import save_random_adapter
 
@@ -199,6 +200,23 @@ def test_an_adapter_judges_over_the_same_weights(tiny_llm: Phi3LLM, tiny_phi3, n
     assert adapted._llm.base_model is tiny_llm.base_model
     with pytest.raises(AdapterNotFoundError, match="nowhere"):
         Phi3Rerank(llm=tiny_llm, adapter="nowhere")
+
+
+def test_a_model_that_cites_or_abstains_judges_by_what_it_would_do(embedded_llm: Phi3LLM):
+    facts = {
+        "Which oil does pump P-7 have?": "The oil of pump P-7 is Tovex 32.",
+        "When does the canteen close?": "The canteen closes at two.",
+        "What is the pressure of pump P-9?": "The pressure of pump P-9 is 38 bar.",
+        "Who checks the valve?": "The valve is checked by the shift leader.",
+    }
+    rerank = Phi3Rerank.from_grounding_prompt(embedded_llm, DEFAULT_PROMPT)
+    passages = [NodeWithScore(node=TextNode(text=text)) for text in facts.values()]
+    firsts = [rerank.rerank_with_details(passages, question)[0] for question in facts]
+    right = [first.original_rank == rank for rank, first in enumerate(firsts, start=1)]
+    assert sum(right) >= 3
+    (message,) = rerank.messages("Who?", "Me.")[1:]
+    assert [rerank.messages("Who?", "Me.")[0], message] == DEFAULT_PROMPT.grounded("Who?", ["Me."])
+    assert (rerank.true_text, rerank.false_text) == ("[1]", DEFAULT_PROMPT.abstention_answer[:3])
 
 
 def test_a_passage_that_does_not_fit_is_an_error_and_not_cut(tiny_llm: Phi3LLM):
