@@ -13,8 +13,9 @@ def save_tiny_phi3(folder: Path, *, seed: int = 0, **overrides: Any) -> Path:
 
     from phi3_industry.models.catalog import resolve_model
 
+    tokenizer = AutoTokenizer.from_pretrained(resolve_model("embedded")[0])
     settings: dict[str, Any] = {
-        "vocab_size": 2048,
+        "vocab_size": len(tokenizer),
         "hidden_size": 32,
         "intermediate_size": 64,
         "num_hidden_layers": 2,
@@ -35,7 +36,7 @@ def save_tiny_phi3(folder: Path, *, seed: int = 0, **overrides: Any) -> Path:
         if parameter.ndim == 2:
             torch.nn.init.normal_(parameter, std=0.3)
     model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(resolve_model("embedded")[0]).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return folder
 
 

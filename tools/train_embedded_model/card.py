@@ -71,6 +71,11 @@ One answer at 5 passages, asked alone: {milliseconds} ms (median, fp32, {threads
 random words; unanswerable questions ask for names one character apart, for attributes that only
 another passage has, and for columns that are empty or missing.{real}
 
+The goals set for it are: values right at 3 passages 90 %, at 5 passages 80 %; citation right in
+95 % of these; abstained where it should 90 %, over-refusal at most 5 %; cells of real tables 80 %;
+an adapter's form 95 % at no more than 3 points of reading; 100 ms an answer. What the tables here
+show below that is not reached.
+
 {quantised}{adapted}## How it was trained
 
 1. **Tokenizer** (`begin`, seed {seed}): byte-level BPE of {vocabulary:,} tokens on generated and

@@ -96,7 +96,7 @@ def test_the_card_says_what_was_measured(embedded_folder: Path, tmp_path: Path) 
     score = Score()
     score.add(answerable("38.2 bar"), "[2] 38.2 bar")
     record = {
-        "parameters": 2_164_416,
+        "parameters": 4_819_712,
         "questions": 1,
         "milliseconds": 41.5,
         "threads": 1,
@@ -134,7 +134,7 @@ def test_the_card_says_what_was_measured(embedded_folder: Path, tmp_path: Path) 
         target=tmp_path / "README.md",
     )
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
-    assert "2,164,416" in card
+    assert "4,819,712" in card
     assert "41.5 ms" in card
     assert "| all shapes, 3 passages | 1 | 100.0 | 100.0 | 100.0 | – | 0.0 | 0 | – |" in card
     assert "| all shapes, 3 passages, NF4 | 1 | 100.0 |" in card
