@@ -28,6 +28,9 @@ _EXTRAS = {
         "pdf, docx, html and xlsx documents",
     ),
     "plots": (("matplotlib",), "the loss curve as a picture"),
+    "constrained": (("llguidance",), "structured output and tool calls"),
+    "openai": (("llama-index-embeddings-openai",), "load_embedding('text-embedding-3-small')"),
+    "jina": (("llama-index-embeddings-jinaai",), "load_embedding('jina-embeddings-v3')"),
 }
 
 
@@ -40,9 +43,9 @@ def run(_: argparse.Namespace) -> int:
     for extra, (packages, purpose) in _EXTRAS.items():
         absent = [name for name in packages if _version(name) is None]
         state = f"no  ({', '.join(absent)} missing)" if absent else "yes"
-        print(f"  {extra:<10}{state:<6} {purpose}")
+        print(f"  {extra:<13}{state:<6} {purpose}")
         if absent:
-            print(f"{'':12}pip install 'phi3-industry[{extra}]'")
+            print(f"{'':15}pip install 'phi3-industry[{extra}]'")
     print("\nDevices")
     if "torch" not in missing:
         for line in _devices():
