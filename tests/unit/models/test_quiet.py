@@ -14,12 +14,15 @@ from phi3_industry.models.loading import load_base_model
 
 @pytest.fixture
 def transformers_logs(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[pytest.LogCaptureFixture]:
-    """Logs, those of transformers among them, which it keeps from other handlers."""
-    logging.getLogger("transformers").addHandler(caplog.handler)
-    yield caplog
-    logging.getLogger("transformers").removeHandler(caplog.handler)
+    """Logs, those of transformers among them, each once.
+
+    transformers hands its records to the root logger only where the variable CI is set.
+    """
+    with monkeypatch.context() as patch:
+        patch.setattr(logging.getLogger("transformers"), "propagate", True)
+        yield caplog
 
 
 def test_int8_computes_without_a_warning_at_each_product(caplog: pytest.LogCaptureFixture) -> None:
