@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from phi3_industry.errors import TrainingDataError
+from phi3_industry.errors import ConfigurationError, TrainingDataError
 from phi3_industry.finetuning.rows import TrainingRow
 from phi3_industry.models.chat_format import ChatFormat
 
@@ -51,20 +51,19 @@ def tokenize_rows(
         One tokenized row for each, in the same order.
 
     Raises:
+        ConfigurationError: The chat template writes the prompt otherwise once an answer follows.
         TrainingDataError: A row is too long, or its prompt or completion is empty.
     """
-    end = chat_format.end_of_turn_ids
     tokenized = []
     for number, row in enumerate(rows, start=1):
-        prompt = chat_format.encode_messages(row.prompt)
-        answer = chat_format.encode_text(row.answer)
-        if not answer:
+        prompt, completion = _encode(row, chat_format)
+        if len(completion) <= len(chat_format.end_of_turn_ids):
             raise TrainingDataError(
                 f"The row of question '{row.question_id}' has no answer to train on.",
                 record=number,
                 field="completion",
             )
-        ids = [*prompt, *answer, *end]
+        ids = [*prompt, *completion]
         if len(ids) > max_length:
             raise TrainingDataError(
                 f"The row of question '{row.question_id}' has {len(ids)} tokens and at most "
@@ -73,7 +72,20 @@ def tokenize_rows(
                 record=number,
                 field="prompt",
             )
-        tokenized.append(
-            TokenizedRow(input_ids=ids, labels=[IGNORED] * len(prompt) + [*answer, *end])
-        )
+        tokenized.append(TokenizedRow(input_ids=ids, labels=[IGNORED] * len(prompt) + completion))
     return tokenized
+
+
+def _encode(row: TrainingRow, chat_format: ChatFormat) -> tuple[list[int], list[int]]:
+    """Give the ids that serving would send, and those that the model is to answer with."""
+    prompt = chat_format.encode_messages(row.prompt)
+    whole = chat_format.encode_messages([*row.prompt, *row.completion], add_generation_prompt=False)
+    if whole[: len(prompt)] != prompt:
+        raise ConfigurationError(
+            "The chat template writes a conversation with its answer otherwise than it asks for "
+            "the answer, so training would not see what serving sends. Use the checkpoint's own "
+            "chat template."
+        )
+    answer = whole[len(prompt) :]
+    ends = (place for place, token in enumerate(answer, 1) if token in chat_format.stop_token_ids)
+    return prompt, answer[: next(ends, None)]

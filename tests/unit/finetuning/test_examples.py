@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from phi3_industry.errors import TrainingDataError
+from family_models import family_tokenizer
+from phi3_industry.errors import ConfigurationError, TrainingDataError
 from phi3_industry.finetuning.examples import IGNORED, tokenize_rows
 from phi3_industry.finetuning.training_set import TrainingSet
+from phi3_industry.models.chat_format import ChatFormat
+from phi3_industry.models.family import KNOWN_CHECKPOINTS, KnownCheckpoint
 from phi3_industry.models.loading import LoadedModel, load_base_model
 
 
@@ -75,3 +78,36 @@ def test_empty_answer_is_refused(loaded: LoadedModel, train_set: TrainingSet) ->
     empty = replace(train_set.rows[0], completion=[{"role": "assistant", "content": ""}])
     with pytest.raises(TrainingDataError, match="has no answer to train on"):
         tokenize_rows([empty], loaded.chat_format, max_length=512)
+
+
+@pytest.mark.parametrize(
+    "answer", ["[1] 5 bar", "  two spaces before", "\n\nlines around\n", "水泵 "]
+)
+@pytest.mark.parametrize("known", KNOWN_CHECKPOINTS.values(), ids=lambda known: known.name)
+def test_training_ids_are_the_serving_ids_of_every_published_template(
+    known: KnownCheckpoint, answer: str, train_set: TrainingSet
+) -> None:
+    chat_format = ChatFormat(family_tokenizer(known))
+    row = replace(train_set.rows[0], completion=[{"role": "assistant", "content": answer}])
+    (tokenized,) = tokenize_rows([row], chat_format, max_length=4096)
+    asked = chat_format.encode_messages(row.prompt)
+    # serving goes on after an answer by sending the whole conversation
+    served = chat_format.encode_messages(
+        [*row.prompt, *row.completion, {"role": "user", "content": "And?"}]
+    )
+    assert tokenized.input_ids == served[: len(tokenized.input_ids)]
+    assert tokenized.labels == [IGNORED] * len(asked) + tokenized.input_ids[len(asked) :]
+    assert tokenized.input_ids[-1] in chat_format.stop_token_ids
+    assert not set(tokenized.input_ids[len(asked) : -1]) & chat_format.stop_token_ids
+
+
+def test_template_that_writes_prompts_otherwise_before_answers_is_refused(
+    loaded: LoadedModel, train_set: TrainingSet
+) -> None:
+    tokenizer = family_tokenizer(KNOWN_CHECKPOINTS["microsoft/Phi-3-mini-4k-instruct"])
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ '<|' + m.role + '|>\n' + m.content + '<|end|>\n' }}{% endfor %}"
+        "{{ '<|assistant|>\nThink first.' if add_generation_prompt }}"
+    )
+    with pytest.raises(ConfigurationError, match="training would not see what serving sends"):
+        tokenize_rows(train_set.rows, ChatFormat(tokenizer), max_length=4096)
