@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,12 +14,11 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle
 from llama_index_instrumentation import get_dispatcher
 
+from phi3_industry.grounding.relevance import DEFAULT_RELEVANCE, RelevancePrompt
+
 __all__ = ["Phi3Rerank", "RerankedNode", "SupportsScores"]
 
 _dispatcher = get_dispatcher(__name__)
-
-_INSTRUCTIONS = "You judge whether a passage answers a question. Reply with True or False alone."
-_TEMPLATE = "Question: {question}\n\nPassage: {passage}\n\nDoes the passage answer the question?"
 
 
 class SupportsScores(Protocol):
@@ -105,10 +103,10 @@ class Phi3Rerank(BaseNodePostprocessor):
 
     adapter: str | None = None
     top_n: int | None = Field(default=None, gt=0)
-    instructions: str = _INSTRUCTIONS
-    template: str = _TEMPLATE
-    true_text: str = Field(default="True", min_length=1)
-    false_text: str = Field(default="False", min_length=1)
+    instructions: str = DEFAULT_RELEVANCE.instructions
+    template: str = DEFAULT_RELEVANCE.template
+    true_text: str = Field(default=DEFAULT_RELEVANCE.true_text, min_length=1)
+    false_text: str = Field(default=DEFAULT_RELEVANCE.false_text, min_length=1)
     metadata_mode: MetadataMode = MetadataMode.LLM
 
     _llm: Any = PrivateAttr()
@@ -192,12 +190,9 @@ class Phi3Rerank(BaseNodePostprocessor):
         return ranked[: self.top_n]
 
     def messages(self, question: str, passage: str) -> list[dict[str, str]]:
-        """Build the prompt for one passage; training a judge should use the same."""
-        texts = {"{question}": question, "{passage}": passage}
-        # in one go: a question that spells out a place is no place
-        user = re.sub(r"\{(?:question|passage)\}", lambda place: texts[place[0]], self.template)
-        system = [{"role": "system", "content": self.instructions}] if self.instructions else []
-        return [*system, {"role": "user", "content": user}]
+        """Build the prompt for one passage; training rows that teach to judge have the same."""
+        prompt = RelevancePrompt(instructions=self.instructions, template=self.template)
+        return prompt.messages(question, passage)
 
     def _relevances(self, prompts: Sequence[list[dict[str, str]]]) -> list[float]:
         if not prompts:
