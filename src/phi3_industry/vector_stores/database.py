@@ -12,11 +12,11 @@ from pathlib import Path
 from phi3_industry.errors import StoreCorruptError, StoreError
 from phi3_industry.vector_stores.filters import LOWER_FUNCTION
 from phi3_industry.vector_stores.lock import WriterLock
+from phi3_industry.vector_stores.migrations import describe_versions, migrate
 from phi3_industry.vector_stores.nodes import check_all_rows
 from phi3_industry.vector_stores.schema import (
     APPLICATION_ID,
     DATABASE_NAME,
-    SCHEMA_VERSION,
     DamagedContentError,
     create_database,
     lexical_checksum,
@@ -197,6 +197,7 @@ class Database:
             connection.create_function(LOWER_FUNCTION, 1, str.lower, deterministic=True)
             self._check_kind(connection)
             self._check_size(connection)
+            self._check_version(connection)
             if self.path.stat().st_size <= _CHECK_ON_OPEN_BYTES:
                 connection.execute("BEGIN")
                 _check(connection)
@@ -216,17 +217,43 @@ class Database:
 
     def _check_kind(self, connection: sqlite3.Connection) -> None:
         (application_id,) = connection.execute("PRAGMA application_id").fetchone()
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
         if application_id != APPLICATION_ID:
             raise StoreCorruptError(
                 self.path, problem="it is not the database of a store", advice=_RESTORE
             )
-        if version != SCHEMA_VERSION:
+
+    def _check_version(self, connection: sqlite3.Connection) -> None:
+        found, ours = describe_versions(connection)
+        if found == ours:
+            return
+        difference = f"The store '{self.folder}' has the format {found} and this phi3-industry "
+        if found[0] > ours[0] or found[1] > ours[1]:
             raise StoreError(
-                f"The store '{self.folder}' has the format {version}, and this version of "
-                f"phi3-industry reads format {SCHEMA_VERSION}. Use the version that wrote it, or "
-                "add the documents to a new store."
+                f"{difference}works with formats up to {ours}. Use the version that wrote it, or "
+                "a later one."
             )
+        if self.read_only:
+            raise StoreError(
+                f"{difference}reads {ours}. Open it once with read_only=False, which brings it up "
+                "to date."
+            )
+        self._bring_up_to_date(connection)
+
+    def _bring_up_to_date(self, connection: sqlite3.Connection) -> None:
+        held = self.lock.held
+        self.lock.acquire()
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                _quick_check(connection)
+                migrate(connection, self.folder)
+                connection.execute("COMMIT")
+            except BaseException:
+                _roll_back(connection)
+                raise
+        finally:
+            if not held:
+                self.lock.release()
 
     def _check_size(self, connection: sqlite3.Connection) -> None:
         log = self.path.with_name(self.path.name + "-wal")
@@ -278,9 +305,7 @@ class Database:
 
 
 def _check(connection: sqlite3.Connection) -> int:
-    for (line,) in connection.execute("PRAGMA quick_check(1)"):
-        if line != "ok":
-            raise DamagedContentError(str(line))
+    _quick_check(connection)
     meta = read_meta(connection)
     seal = meta["lexical_seal"]
     if (
@@ -290,6 +315,12 @@ def _check(connection: sqlite3.Connection) -> int:
     ):
         raise DamagedContentError("the lexical index does not match its checksum")
     return check_all_rows(connection)
+
+
+def _quick_check(connection: sqlite3.Connection) -> None:
+    for (line,) in connection.execute("PRAGMA quick_check(1)"):
+        if line != "ok":
+            raise DamagedContentError(str(line))
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:

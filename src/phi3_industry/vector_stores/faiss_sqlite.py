@@ -165,6 +165,12 @@ class FaissSQLiteVectorStore(BasePydanticVectorStore):
             return self._expected_dimensions(meta)
 
     @property
+    def metric(self) -> str:
+        """How vectors are compared: by ``"cosine"``."""
+        with self._snapshot() as (_, meta):
+            return str(meta.get("metric", "cosine"))
+
+    @property
     def stored_identity(self) -> dict[str, Any] | None:
         """The identity that the store was built with."""
         with self._snapshot() as (_, meta):

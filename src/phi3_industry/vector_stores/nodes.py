@@ -14,14 +14,21 @@ from llama_index.core.vector_stores.types import MetadataFilters
 from llama_index.core.vector_stores.utils import metadata_dict_to_node
 
 from phi3_industry.vector_stores.filters import Condition, filters_to_sql, is_among
-from phi3_industry.vector_stores.rows import NodeRow, Vector
-from phi3_industry.vector_stores.schema import DamagedContentError, checksum, write_meta
+from phi3_industry.vector_stores.rows import NodeRow, Passage, Vector
+from phi3_industry.vector_stores.schema import (
+    LEXICAL_COLUMNS,
+    DamagedContentError,
+    checksum,
+    write_meta,
+)
 
 __all__ = [
+    "all_nodes",
     "check_all_rows",
     "choice",
     "delete_rows",
     "has_document",
+    "insert_passage",
     "load_nodes",
     "load_vectors",
     "matching_rows",
@@ -31,6 +38,10 @@ __all__ = [
 ]
 
 _CHUNK = 4096
+_INSERT_PASSAGE = (
+    f"INSERT INTO passages (rowid, {', '.join(LEXICAL_COLUMNS)}) "  # noqa: S608 - names of ours
+    f"VALUES (?{', ?' * len(LEXICAL_COLUMNS)})"
+)
 
 
 def choice(node_ids: Sequence[str] | None, filters: MetadataFilters | None) -> Condition:
@@ -89,10 +100,12 @@ def _insert(connection: sqlite3.Connection, row: NodeRow) -> None:
         "vector, vector_checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (*stored, checksum(*stored), row.vector, checksum(row.vector)),
     )
-    connection.execute(
-        "INSERT INTO passages (rowid, header, body) VALUES (?, ?, ?)",
-        (cursor.lastrowid, row.header, row.body),
-    )
+    insert_passage(connection, int(cursor.lastrowid or 0), row.passage)
+
+
+def insert_passage(connection: sqlite3.Connection, row: int, passage: Passage) -> None:
+    """Let lexical search find a row by the terms of its passage."""
+    connection.execute(_INSERT_PASSAGE, (row, *passage))
 
 
 def matching_rows(connection: sqlite3.Connection, condition: Condition) -> list[int]:
@@ -143,18 +156,29 @@ def load_nodes(connection: sqlite3.Connection, rows: Sequence[int]) -> list[Base
     Raises:
         DamagedContentError: A node is damaged or not there.
     """
-    found: dict[int, BaseNode] = {}
-    query = (
-        "SELECT row, node_id, ref_doc_id, node_type, content, metadata, checksum FROM nodes "
-        "WHERE row IN (SELECT value FROM json_each(?))"
-    )
-    for row, *stored, written in connection.execute(query, (json.dumps(list(rows)),)):
-        if checksum(*stored) != written:
-            raise _damaged_row(row)
-        found[row] = metadata_dict_to_node({"_node_type": stored[2], "_node_content": stored[3]})
+    wanted: Condition = ("row IN (SELECT value FROM json_each(?))", [json.dumps(list(rows))])
+    found = dict(all_nodes(connection, wanted))
     if missing := [row for row in rows if row not in found]:
         raise DamagedContentError(f"the node of row {missing[0]} is missing")
     return [found[row] for row in rows]
+
+
+def all_nodes(
+    connection: sqlite3.Connection, condition: Condition = ("1", [])
+) -> Iterator[tuple[int, BaseNode]]:
+    """Read the nodes that meet a condition, one by one, each with its row number, ascending.
+
+    Raises:
+        DamagedContentError: A node is damaged.
+    """
+    query = (
+        "SELECT row, node_id, ref_doc_id, node_type, content, metadata, checksum FROM nodes "  # noqa: S608 - no values in it
+        f"WHERE {condition[0]} ORDER BY row"
+    )
+    for row, *stored, written in connection.execute(query, condition[1]):
+        if checksum(*stored) != written:
+            raise _damaged_row(row)
+        yield row, metadata_dict_to_node({"_node_type": stored[2], "_node_content": stored[3]})
 
 
 def load_vectors(connection: sqlite3.Connection, rows: Sequence[int], *, dimensions: int) -> Vector:

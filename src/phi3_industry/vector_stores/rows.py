@@ -13,10 +13,13 @@ from llama_index.core.schema import BaseNode, MetadataMode
 
 from phi3_industry.vector_stores.lexical import index_text
 
-__all__ = ["NodeRow", "Vector", "normalised", "to_row"]
+__all__ = ["NodeRow", "Passage", "Vector", "normalised", "passage_of", "to_row"]
 
 #: A unit vector, or a matrix of them: ``(dimensions,)`` or ``(count, dimensions)``.
 Vector = npt.NDArray[np.float32]
+
+#: Terms between spaces, one text for each column of the table ``passages``.
+Passage = tuple[str, ...]
 
 # LlamaIndex's stores let filters name a node's document under any of these keys
 _ID_KEYS = ("ref_doc_id", "doc_id", "document_id")
@@ -33,8 +36,7 @@ class NodeRow:
         content: The whole node but its vector, as JSON.
         metadata: What filters see: the metadata and the document's id, as JSON.
         vector: The unit vector as bytes of float32.
-        header: Terms of the metadata that an embedding model would see.
-        body: Terms of the text.
+        passage: The terms under which lexical search finds it.
     """
 
     node_id: str
@@ -43,8 +45,7 @@ class NodeRow:
     content: str
     metadata: str
     vector: bytes
-    header: str
-    body: str
+    passage: Passage
 
 
 def to_row(node: BaseNode, *, dimensions: int | None) -> NodeRow:
@@ -81,8 +82,18 @@ def to_row(node: BaseNode, *, dimensions: int | None) -> NodeRow:
         content=content,
         metadata=metadata,
         vector=vector.tobytes(),
-        header=index_text(node.get_metadata_str(mode=MetadataMode.EMBED)),
-        body=index_text(node.get_content(metadata_mode=MetadataMode.NONE)),
+        passage=passage_of(node),
+    )
+
+
+def passage_of(node: BaseNode) -> Passage:
+    """Cut a node's texts into the terms of the columns of the table ``passages``, in their order.
+
+    The header is the metadata that an embedding model would see, the body is the text.
+    """
+    return (
+        index_text(node.get_metadata_str(mode=MetadataMode.EMBED)),
+        index_text(node.get_content(metadata_mode=MetadataMode.NONE)),
     )
 
 

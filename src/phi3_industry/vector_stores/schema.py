@@ -15,12 +15,15 @@ from phi3_industry.vector_stores.lexical import LEXICAL_VERSION, TOKENIZER
 __all__ = [
     "APPLICATION_ID",
     "DATABASE_NAME",
+    "LEXICAL_COLUMNS",
+    "LEXICAL_TABLES",
     "SCHEMA_VERSION",
     "DamagedContentError",
     "checksum",
     "create_database",
     "lexical_checksum",
     "read_meta",
+    "read_properties",
     "sync_folder",
     "write_meta",
 ]
@@ -28,7 +31,8 @@ __all__ = [
 DATABASE_NAME = "store.sqlite"
 #: Written into the file's header: tells our databases from others ("Phi3").
 APPLICATION_ID = 0x50686933
-SCHEMA_VERSION = 1
+#: Raised with each change of the tables, together with a step in `migrations`.
+SCHEMA_VERSION = 2
 
 # A passage with its vector takes 3 to 5 kB, of which SQLite's usual page of 4 kB wastes a part.
 _PAGE_BYTES = 16384
@@ -37,7 +41,7 @@ _PAGE_BYTES = 16384
 # What filters look at stands before what is long, so that they need not read past it.
 # deletions lists the rows that left since the accelerator was written, so that an older index
 # can follow. A document's hash stands only while its nodes are those that it was recorded with.
-_TABLES = f"""
+_TABLES = """
 CREATE TABLE meta (
     name TEXT PRIMARY KEY,
     value TEXT NOT NULL,
@@ -64,9 +68,15 @@ CREATE TABLE deletions (
     row INTEGER PRIMARY KEY,
     generation INTEGER NOT NULL
 );
-CREATE VIRTUAL TABLE passages USING fts5 (header, body, tokenize = "{TOKENIZER}");
-CREATE VIRTUAL TABLE terms USING fts5vocab (passages, row);
 """
+#: The columns of lexical search, which `rows.passage_of` fills in this order, and its tables.
+#: Whoever changes them raises LEXICAL_VERSION.
+LEXICAL_COLUMNS = ("header", "body")
+LEXICAL_TABLES = (
+    f"CREATE VIRTUAL TABLE passages USING fts5 "
+    f'({", ".join(LEXICAL_COLUMNS)}, tokenize = "{TOKENIZER}")',
+    "CREATE VIRTUAL TABLE terms USING fts5vocab (passages, row)",
+)
 
 
 class DamagedContentError(Exception):
@@ -99,18 +109,28 @@ def lexical_checksum(connection: sqlite3.Connection) -> int:
 
 
 def read_meta(connection: sqlite3.Connection) -> dict[str, Any]:
-    """Read the store's properties.
+    """Read the properties of a store of the present format.
 
     Raises:
         DamagedContentError: A property is damaged or missing.
+    """
+    meta = read_properties(connection)
+    if missing := _NEW_META.keys() - meta.keys():
+        raise DamagedContentError(f"the properties {sorted(missing)} are missing")
+    return meta
+
+
+def read_properties(connection: sqlite3.Connection) -> dict[str, Any]:
+    """Read what properties there are, of a store of any format.
+
+    Raises:
+        DamagedContentError: A property is damaged.
     """
     meta: dict[str, Any] = {}
     for name, value, stored in connection.execute("SELECT name, value, checksum FROM meta"):
         if checksum(name, value) != stored:
             raise DamagedContentError(f"the property '{name}' does not match its checksum")
         meta[name] = json.loads(value)
-    if missing := _NEW_META.keys() - meta.keys():
-        raise DamagedContentError(f"the properties {sorted(missing)} are missing")
     return meta
 
 
@@ -127,6 +147,7 @@ _NEW_META: dict[str, Any] = {
     "store_id": None,
     "lexical_version": LEXICAL_VERSION,
     "generation": 0,  # counts the transactions that changed nodes
+    "metric": "cosine",  # how vectors are compared; given by the first writer
     "dimensions": None,  # of the vectors; learned from the first
     "identity": None,  # what made the vectors; given by the first writer
     "accelerator": None,  # generation, last_row, count, sha256 of the FAISS file
@@ -154,6 +175,8 @@ def create_database(path: Path) -> None:
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         connection.executescript(f"BEGIN;\n{_TABLES}\nCOMMIT;")
         connection.execute("BEGIN")
+        for statement in LEXICAL_TABLES:
+            connection.execute(statement)
         write_meta(connection, **{**_NEW_META, "store_id": uuid.uuid4().hex})
         connection.execute("COMMIT")
         connection.execute("PRAGMA journal_mode = WAL")

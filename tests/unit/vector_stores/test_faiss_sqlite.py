@@ -8,7 +8,6 @@ import math
 import pickle
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -577,15 +576,3 @@ def test_dimensions_of_the_identity_bind_the_first_vector(folder, node):
         pytest.raises(ValueError, match="2 dimensions and the store's vectors have 3"),
     ):
         store.add([node("n", [1, 0])])
-
-
-def test_a_store_of_a_later_format_is_refused(folder, node):
-    import sqlite3
-
-    with FaissSQLiteVectorStore(folder) as store:
-        store.add([node("n", [1, 0])])
-    connection = sqlite3.connect(Path(folder) / "store.sqlite")
-    connection.execute("PRAGMA user_version = 99")
-    connection.close()
-    with pytest.raises(StoreError, match="has the format 99, and this version"):
-        FaissSQLiteVectorStore(folder)
