@@ -274,7 +274,7 @@ def _card(options: argparse.Namespace) -> int:
 
 def _add_show(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     show = commands.add_parser("show", help="print conversations of the generator")
-    show.add_argument("--stage", type=int, default=3)
+    show.add_argument("--stage", type=int, default=4)
     show.add_argument("--seed", type=int, default=0)
     show.add_argument("--count", type=int, default=5)
     show.add_argument("--data", type=Path, nargs="*", default=[], help="folders with real text")

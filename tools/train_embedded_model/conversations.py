@@ -14,6 +14,7 @@ from .facts import Fact
 from .passages import Family, Passage
 from .real_text import RealText
 from .tables import Table, draw_table, row_family, table_title
+from .values import near_miss
 
 __all__ = ["Conversation", "Difficulty", "Turn", "draw_conversation", "draw_turns"]
 
@@ -45,6 +46,9 @@ class Difficulty:
         real_text: Share of conversations about real text, where there is any.
         default_prompt: Share of conversations in the project's own prompt.
         drills: Share of contexts that are drills.
+        many_wordings: Share of training questions in any of many languages, or in none.
+        near_misses: Share of unanswerable questions that ask a held fact of a name one character
+            away from its subject.
     """
 
     passages: tuple[int, int]
@@ -59,6 +63,8 @@ class Difficulty:
     real_text: float = 0.06
     default_prompt: float = 0.78
     drills: float = 0.0
+    many_wordings: float = 0.0
+    near_misses: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -117,6 +123,7 @@ def draw_conversation(
         difficulty: How hard it is.
         tables: Real tables; a third of the table contexts is drawn from them when there are any.
     """
+    draw.many_wordings = difficulty.many_wordings
     if draw.chance(difficulty.closed_book):
         return _closed_book(draw)
     while True:
@@ -223,7 +230,7 @@ def draw_turns(
         if len(turns) == wanted:
             break
         if absent and draw.chance(difficulty.unanswerable):
-            turn = _abstain(draw.choice(absent), draw)
+            turn = _abstain(_near_miss(draw, held, names, difficulty) or draw.choice(absent), draw)
         elif askable:
             marker, fact = draw.choice(askable)
             answer = DEFAULT_PROMPT.answer(fact.value, marker=marker)
@@ -234,6 +241,25 @@ def draw_turns(
             asked.add(turn.question.casefold())
             turns.append(turn)
     return turns
+
+
+def _near_miss(
+    draw: Draw,
+    held: Sequence[tuple[int, Fact]],
+    names: Sequence[tuple[str, str]],
+    difficulty: Difficulty,
+) -> Fact | None:
+    """Now and then ask a held fact of a name that is one character away from its subject."""
+    if not difficulty.near_misses or not held or not draw.chance(difficulty.near_misses):
+        return None
+    _, fact = draw.choice(held)
+    stranger = near_miss(fact.subject, draw)
+    mentions = tuple(m.replace(fact.subject, stranger) for m in fact.mentions if fact.subject in m)
+    other = fact.of(stranger, mentions)
+    known = {subject for subject, _ in names}
+    if not mentions or other.identity[0] in known or not draw.allows(stranger):
+        return None
+    return other
 
 
 def _crossed(families: Sequence[Family]) -> list[Fact]:

@@ -43,6 +43,9 @@ class Draw(random.Random):
         seed: Seed.
         split: Which names, values and wordings may be drawn.
         text: Real text to draw words and sentences from, if there is any.
+
+    Attributes:
+        many_wordings: Share of training questions in any of many languages, or in none.
     """
 
     def __new__(  # noqa: D102
@@ -58,6 +61,7 @@ class Draw(random.Random):
         super().__init__(seed)
         self.split: Split = split
         self.text = text
+        self.many_wordings = 0.0
 
     def chance(self, probability: float) -> bool:
         """Return True with the given probability."""

@@ -20,8 +20,10 @@ from .lexicon import (
 )
 from .questions import composed_question
 from .values import capitalised, recased
+from .wordings import many_worded_key_question, many_worded_question
 
 __all__ = [
+    "KEY_ONLY_QUESTIONS",
     "Attribute",
     "Entity",
     "Fact",
@@ -38,6 +40,18 @@ COMPOSED_SHARE = 0.4
 """Share of training questions that are put together from parts."""
 RECASED_SHARE = 0.15
 """Share of questions that write names in other cases than the passages do."""
+
+
+KEY_ONLY_QUESTIONS = (
+    "What is the {e}?",
+    "What is {e}?",
+    "{E}?",
+    "How much is {e}?",
+    "What does the table say about {e}?",
+    "Give {e}.",
+    "What is the value of {e}?",
+)
+"""Questions about a row with a single value; they name no attribute."""
 
 
 @dataclass(frozen=True)
@@ -112,10 +126,19 @@ class Fact:
         template = draw.wording(self.questions)
         if draw.split == "train" and self._is_plain and draw.chance(COMPOSED_SHARE):
             template = composed_question(draw)
+        if draw.split == "train" and draw.many_wordings and draw.chance(draw.many_wordings):
+            template = self._many_worded(draw) or template
         subject = draw.choice(self.mentions)
         if self.kind != "drill" and draw.chance(RECASED_SHARE):
             subject, attribute = recased(subject, draw), recased(attribute, draw)
         return fill(template, subject, attribute)
+
+    def _many_worded(self, draw: Draw) -> str | None:
+        if self._is_plain:
+            return many_worded_question(draw)
+        if self.questions == KEY_ONLY_QUESTIONS:
+            return many_worded_key_question(draw)
+        return None
 
     @property
     def _is_plain(self) -> bool:
@@ -245,7 +268,7 @@ _QUESTIONS = (
     "¿Cuál es {a} de {e}?",
     "I stand before {e}. What is its {a}?",
     "Which {a} was noted for {e}?",
-    "{A} for {e}?",
+    "{E} needs which {a}?",
     "What do the papers give as the {a} of {e}?",
     "Please find the {a} of {e}.",
 )

@@ -20,7 +20,7 @@ from phi3_industry.models.loading import Quantization, load_base_model
 from .conversations import Turn, draw_conversation
 from .draw import Draw, Split
 from .encoding import Encoder
-from .stages import STAGES
+from .stages import ALL_SHAPES
 from .tables import CELL_QUESTIONS, Table, row_text
 
 __all__ = [
@@ -212,7 +212,7 @@ def held_out_questions(
         split: Which names, values and wordings they are made of.
     """
     difficulty = replace(
-        STAGES[-1].difficulty,
+        ALL_SHAPES,
         passages=(passages, passages),
         questions=3,
         default_prompt=1.0,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from . import values
 from .draw import Draw
-from .facts import Fact
+from .facts import KEY_ONLY_QUESTIONS, Fact
 from .lexicon import (
     ADJECTIVES,
     ATTRIBUTE_FAMILIES,
@@ -80,15 +80,6 @@ PERIOD_QUESTIONS = (
     "{E} in {a}?",
     "What was the amount of {e} in {a}?",
     "What is the {a} value of {e}?",
-)
-KEY_ONLY_QUESTIONS = (
-    "What is the {e}?",
-    "What is {e}?",
-    "{E}?",
-    "How much is {e}?",
-    "What does the table say about {e}?",
-    "Give {e}.",
-    "What is the value of {e}?",
 )
 COUNT_QUESTIONS = (
     "How many {e} are allowed?",

@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerFast
 from .conversations import draw_conversation
 from .draw import Draw
 from .real_text import RealText
-from .stages import STAGES
+from .stages import ALL_SHAPES
 
 __all__ = ["train_tokenizer", "training_texts"]
 
@@ -76,7 +76,7 @@ def training_texts(*, seed: int, conversations: int, text: RealText | None) -> I
     """Draw what a vocabulary is learned from: conversations, real sentences, all digit pairs."""
     draw = Draw(seed, text=text)
     for _ in range(conversations):
-        conversation = draw_conversation(draw, STAGES[-1].difficulty)
+        conversation = draw_conversation(draw, ALL_SHAPES)
         yield from conversation.passages
         yield from (turn.question for turn in conversation.turns)
     if text is not None:

@@ -1,16 +1,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tools.train_embedded_model import facts, tables
-from tools.train_embedded_model.conversations import Conversation, Difficulty, draw_conversation
+from tools.train_embedded_model.conversations import (
+    Conversation,
+    Difficulty,
+    _near_miss,
+    draw_conversation,
+)
 from tools.train_embedded_model.documents import document_family
 from tools.train_embedded_model.draw import Draw, Split, held_out, wordings
+from tools.train_embedded_model.questions import composed_question
 from tools.train_embedded_model.real_tables import load_training_tables
 from tools.train_embedded_model.stages import STAGES
 from tools.train_embedded_model.tables import Table, draw_table, row_family, row_text
+from tools.train_embedded_model.wordings import many_worded_key_question, many_worded_question
 
 from phi3_industry.grounding.prompt import DEFAULT_PROMPT
 from phi3_industry.ingestion.tables import row_texts
@@ -149,3 +158,59 @@ def test_real_tables_that_measure_the_library_are_left_out(tmp_path: Path) -> No
     kept = [cell for row in found[0].rows for cell in row if cell]
     assert kept
     assert not [cell for cell in kept if held_out(cell)]
+
+
+def _held_out_wordings() -> set[str]:
+    lists = (
+        facts._QUESTIONS,
+        facts._NUMERIC_QUESTIONS,
+        facts.KEY_ONLY_QUESTIONS,
+        tables.CELL_QUESTIONS,
+        tables.PERIOD_QUESTIONS,
+    )
+    return {wording.lower() for templates in lists for wording in wordings(templates, "eval")}
+
+
+@pytest.mark.parametrize(
+    "make", [composed_question, many_worded_question, many_worded_key_question]
+)
+def test_no_question_put_together_for_training_is_a_held_out_wording(
+    make: Callable[[Draw], str],
+) -> None:
+    draw = Draw(11)
+    made = {make(draw).lower() for _ in range(4000)}
+    assert len(made) > 50
+    assert not made & _held_out_wordings()
+
+
+def test_many_wordings_change_questions_in_training_only() -> None:
+    plain, varied = STAGES[3].difficulty, replace(STAGES[3].difficulty, many_wordings=1.0)
+    for split, differs in (("train", True), ("eval", False)):
+        one, other = (
+            [
+                t.question
+                for c in (draw_conversation(Draw(n, split), d) for n in range(30))
+                for t in c.turns
+            ]
+            for d in (plain, varied)
+        )
+        assert (one != other) is differs
+
+
+def test_a_near_miss_asks_a_held_fact_of_a_name_one_character_away() -> None:
+    draw = Draw(5)
+    difficulty = replace(STAGES[3].difficulty, near_misses=1.0)
+    family = document_family(draw, passages=4, max_facts=3, filler=0.0)
+    held = [(n, fact) for n, p in enumerate(family.passages, start=1) for fact in p.facts]
+    names = [fact.identity for _, fact in held]
+    found = [_near_miss(draw, held, names, difficulty) for _ in range(300)]
+    missed = [fact for fact in found if fact is not None]
+    assert len(missed) > 200
+    for fact in missed:
+        assert fact.identity not in names
+        assert all(fact.subject in mention for mention in fact.mentions)
+        assert any(
+            len(fact.subject) == len(other.subject)
+            and sum(a != b for a, b in zip(fact.subject, other.subject, strict=True)) == 1
+            for _, other in held
+        )
