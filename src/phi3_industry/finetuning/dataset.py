@@ -1,29 +1,53 @@
-"""Questions about a user's documents become rows to train on, through the user's own retriever."""
+"""Documents, questions, a glossary and conversations become rows to train on."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from os import PathLike
-from statistics import median
-from typing import Any, Protocol, get_args
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar, get_args
 
 from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.llms import LLM
+from llama_index.core.schema import BaseNode
 
-from phi3_industry.finetuning.evidence import (
-    Evidence,
-    Passage,
-    gather_evidence,
-    is_house_knowledge,
+from phi3_industry.errors import TrainingDataError
+from phi3_industry.finetuning.assembly import Assembly, TokenCounter
+from phi3_industry.finetuning.checks import label_suspects
+from phi3_industry.finetuning.conversations import (
+    Conversation,
+    exchange_rows,
+    load_conversations,
 )
-from phi3_industry.finetuning.rows import Slice, Split, TrainingRow, count_rows
-from phi3_industry.finetuning.splits import random_for, split_questions
-from phi3_industry.finetuning.training_set import TrainingReport, TrainingSet, size_notes
-from phi3_industry.grounding.prompt import DEFAULT_PROMPT, GroundingPrompt, Message
+from phi3_industry.finetuning.drafts import Drafter, Renderer
+from phi3_industry.finetuning.duplicates import find_copies, near_duplicates
+from phi3_industry.finetuning.evidence import Evidence, gather_evidence, is_house_knowledge
+from phi3_industry.finetuning.generation import (
+    GeneratedQuestions,
+    ask_model,
+    ask_tables,
+    check_round_trip,
+    knows_answer,
+    reads_answer,
+)
+from phi3_industry.finetuning.glossary import Glossary, load_glossary, with_house_form
+from phi3_industry.finetuning.records import MOST_CHARS
+from phi3_industry.finetuning.report import TrainingReport, judge, spread
+from phi3_industry.finetuning.rows import Split, TrainingRow, count_rows
+from phi3_industry.finetuning.shares import SliceShares
+from phi3_industry.finetuning.splits import hold_out, random_for, split_questions
+from phi3_industry.finetuning.training_set import TrainingSet
+from phi3_industry.finetuning.wordings import DEFAULT_WORDINGS, Wordings
+from phi3_industry.grounding.prompt import DEFAULT_PROMPT, GroundingPrompt
 from phi3_industry.grounding.questions import Question, load_questions
+from phi3_industry.grounding.relevance import DEFAULT_RELEVANCE, RelevancePrompt
 
 __all__ = ["SliceShares", "TrainingSetBuilder"]
+
+Files = str | PathLike[str] | Sequence[str | PathLike[str]]
+"""One file, or several."""
+
+_Item = TypeVar("_Item")
 
 
 class RetrieverSource(Protocol):
@@ -34,75 +58,14 @@ class RetrieverSource(Protocol):
         ...
 
 
-class TokenCounter(Protocol):
-    """What a language model offers to keep rows within its window."""
-
-    @property
-    def metadata(self) -> Any:
-        """LlamaIndex's ``LLMMetadata``: ``context_window`` and ``num_output`` in tokens."""
-        ...
-
-    def count_tokens(self, messages: list[Message]) -> int:
-        """Count the tokens of messages, the chat template's own included."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class SliceShares:
-    """How many rows of each slice to make, in proportion to the grounded ones.
-
-    The grounded rows follow from the questions; the shares of the others are reached as far as
-    there are questions for them.
-
-    Attributes:
-        grounded: Share of rows that show the passage with the answer.
-        missing: Share of rows that show other passages alone.
-        closed_book: Share of rows that show none and abstain.
-        replay: Share of plain rows, made from questions without a house reference.
-
-    Raises:
-        ValueError: A share is negative, or there is no grounded one.
-    """
-
-    grounded: float = 0.6
-    missing: float = 0.2
-    closed_book: float = 0.05
-    replay: float = 0.15
-
-    def __post_init__(self) -> None:
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if not value >= 0:
-                raise ValueError(f"The share {item.name} is {value}; it must not be negative.")
-        if self.grounded == 0:
-            raise ValueError("The share grounded is 0; the other slices are counted from it.")
-
-    def rows_for(self, slice_: Slice, *, grounded_rows: int) -> int:
-        """Give the rows of a slice that go with a number of grounded rows."""
-        share: float = getattr(self, slice_)
-        return round(grounded_rows * share / self.grounded)
-
-
-@dataclass
-class _Draft:
-    """Rows made so far, and what was dropped on the way."""
-
-    rows: dict[str, TrainingRow] = field(default_factory=dict)
-    dropped: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    prompt_tokens: list[int] = field(default_factory=list)
-
-    def drop(self, reason: str, question_ids: Sequence[str]) -> None:
-        """Note that a row of each of some questions was not made."""
-        if question_ids:
-            self.dropped[reason].extend(question_ids)
-
-
 class TrainingSetBuilder:
     """Builds rows by the very prompt and retriever that serve.
 
     Each answerable question is shown its passage among hard distractors, those that the user's
     own retriever finds next, in random order and number. Some questions are shown the
-    distractors alone, and the answer abstains. Source of the recipe: RAFT, arXiv 2403.10131,
+    distractors alone, and the answer abstains. Further slices show two versions, a hostile
+    passage, the house's terms, one passage to judge; see
+    :data:`~phi3_industry.finetuning.rows.Slice`. Source of the recipe: RAFT, arXiv 2403.10131,
     with the abstentions of Divide-Then-Align, arXiv 2505.20871.
 
     Args:
@@ -110,6 +73,12 @@ class TrainingSetBuilder:
         llm: Counts tokens, so that no row is longer than what it can be served; ``None`` leaves
             lengths to the trainer.
         prompt: The prompt module; the adapter is bound to it.
+        relevance: The wording in which a reranker will ask for relevance.
+        wordings: The sentences of questions and passages that the builder makes itself; English
+            unless others are given.
+        closed_book: ``"abstain"`` teaches to abstain where the passages hold no answer, whatever
+            the model knows by itself; ``"allow"`` to answer then, marked by
+            ``wordings.unsourced``.
         num_passages: The least and the most passages of a row, gold included; the most should
             be about as many as are shown in serving.
         candidates: Passages to retrieve for each question, from which distractors are drawn. A
@@ -118,7 +87,7 @@ class TrainingSetBuilder:
 
     Raises:
         TypeError: The source is neither.
-        ValueError: A number is outside its range.
+        ValueError: A number or a choice is outside its range.
 
     Example:
         >>> builder = TrainingSetBuilder(knowledge_base, llm=llm)  # doctest: +SKIP
@@ -131,6 +100,9 @@ class TrainingSetBuilder:
         llm: TokenCounter | None = None,
         *,
         prompt: GroundingPrompt = DEFAULT_PROMPT,
+        relevance: RelevancePrompt = DEFAULT_RELEVANCE,
+        wordings: Wordings = DEFAULT_WORDINGS,
+        closed_book: Literal["abstain", "allow"] = "abstain",
         num_passages: tuple[int, int] = (1, 3),
         candidates: int = 12,
         seed: int = 0,
@@ -144,6 +116,8 @@ class TrainingSetBuilder:
             raise ValueError(
                 f"candidates is {candidates}; it must be above the {most} passages of a row."
             )
+        if closed_book not in ("abstain", "allow"):
+            raise ValueError(f"closed_book is {closed_book!r}; it must be 'abstain' or 'allow'.")
         if isinstance(source, BaseRetriever):
             self._retriever = source
         elif hasattr(source, "as_retriever"):
@@ -152,40 +126,126 @@ class TrainingSetBuilder:
             raise TypeError(
                 f"source is a {type(source).__name__}; it must be a knowledge base or a retriever."
             )
+        self._source = source
         self._llm = llm
-        self._prompt = prompt
+        self._renderer = Renderer(prompt=prompt, relevance=relevance, wordings=wordings)
+        self._answers_known = closed_book == "allow"
         self._num_passages = num_passages
         self._seed = seed
 
+    def generate_questions(
+        self,
+        *,
+        llm: LLM | None = None,
+        reader: LLM | None = None,
+        nodes: Sequence[BaseNode] | None = None,
+        per_node: int = 2,
+        limit: int | None = None,
+        unanswerable_share: float = 0.15,
+        show_progress: bool = False,
+    ) -> GeneratedQuestions:
+        """Make questions of the documents; read them before they are trained on.
+
+        Rows of tables are asked for by rules, in ``wordings.table``; everything else is asked
+        about by ``llm``, if one is given. A question stays if the retriever finds its passage
+        by it, the ``reader`` its answer, and no other says the same.
+
+        Args:
+            llm: Any LlamaIndex LLM, to ask about text; ``None`` asks about tables alone.
+            reader: Any LlamaIndex LLM that has to find the answers; ``None`` asks nobody.
+            nodes: The nodes to ask about; those of the knowledge base if ``None``.
+            per_node: Questions of the LLM for each node.
+            limit: The most questions to check and keep, drawn by the seed.
+            unanswerable_share: Share of the tables' questions that the documents cannot answer;
+                in [0, 1).
+            show_progress: Whether to show progress bars.
+
+        Raises:
+            TypeError: The source is a retriever, which cannot list its nodes, and none are given.
+            ValueError: A number is outside its range.
+            TrainingDataError: The LLM failed on every node.
+        """
+        if per_node < 1 or (limit is not None and limit < 1):
+            raise ValueError(f"per_node is {per_node} and limit {limit}; both must be at least 1.")
+        if not 0 <= unanswerable_share < 1:
+            raise ValueError(
+                f"unanswerable_share is {unanswerable_share}; it must be at least 0 and below 1."
+            )
+        nodes = _nodes_of(self._source) if nodes is None else nodes
+        wordings = self._renderer.wordings
+        questions = ask_tables(
+            nodes, wordings=wordings, seed=self._seed, unanswerable_share=unanswerable_share
+        )
+        dropped: Mapping[str, Sequence[str]] = {}
+        if llm is not None:
+            text = [node for node in nodes if node.metadata.get("kind") != "table_row"]
+            asked, dropped = ask_model(
+                text,
+                llm,
+                wordings=wordings,
+                per_node=per_node,
+                progress=_progress(show_progress, "Asking about passages", "passage"),
+            )
+            questions += asked
+        if limit is not None and len(questions) > limit:
+            questions = random_for(self._seed, "limit").sample(questions, limit)
+        checked = check_round_trip(
+            questions,
+            self._retriever,
+            reader=reader,
+            prompt=self._renderer.prompt,
+            progress=_progress(show_progress, "Checking questions", "question"),
+        )
+        return GeneratedQuestions(
+            questions=checked.questions, dropped={**dropped, **checked.dropped}
+        )
+
     def build(
         self,
-        questions: str | PathLike[str] | Sequence[Question],
+        questions: str | PathLike[str] | Sequence[Question] | None = None,
         *,
+        glossary: str | PathLike[str] | Glossary | None = None,
+        conversations: Files = (),
+        replay: Files = (),
         shares: SliceShares | None = None,
         rows_per_question: int = 1,
         validation_share: float = 0.1,
+        reader: LLM | None = None,
+        known_samples: int = 0,
         show_progress: bool = False,
     ) -> TrainingSet:
-        """Build a training set.
+        """Build a training set of what there is: questions, a glossary, conversations.
 
         A question with ``answers`` becomes a grounded row, or a replay row where it has no
         ``reference`` and others of the set have one. A question without ``answers`` becomes a
         row that abstains. A question whose metadata says ``"closed_book": true`` is house
-        knowledge that no document holds: it is answered without passages.
+        knowledge that no document holds: it is answered without passages. Where the metadata
+        says ``"stale": ["36 bar"]``, a passage with that answer is an older version.
 
         Args:
-            questions: A questions file or its questions.
+            questions: A questions file or its questions. ``None`` makes them of the knowledge
+                base's tables, if nothing else is given.
+            glossary: A glossary or its file. Questions about its terms that have no reference
+                get one in the form that it gives.
+            conversations: Files of conversations to learn from, see
+                :func:`~phi3_industry.finetuning.conversations.load_conversations`.
+            replay: Such files of general exchanges, so that what the base can do stays.
             shares: How many rows of each slice to make.
             rows_per_question: Rows made of each question, each with passages of its own draw.
             validation_share: Share of the questions to hold out, by source document; in [0, 1).
+            reader: Any LlamaIndex LLM, to read each answer from its passage; where it reads
+                another one, the label is called suspect.
+            known_samples: How often ``reader`` is asked each question without passages, to find
+                those whose answer the model knows by itself; 0 asks nobody. Above 1 it should
+                be set to a temperature above 0.
             show_progress: Whether to show a progress bar.
 
         Returns:
-            The rows, with a report of what was made and dropped.
+            The rows, with a report of what was made and dropped and whether it can teach.
 
         Raises:
-            FileNotFoundError: There is no such questions file.
-            TrainingDataError: The file cannot be read, or too few rows came of it.
+            FileNotFoundError: There is no such file.
+            TrainingDataError: A file cannot be read, or too few rows came of it all.
             ValueError: A number is outside its range.
         """
         if rows_per_question < 1:
@@ -194,161 +254,187 @@ class TrainingSetBuilder:
             raise ValueError(
                 f"validation_share is {validation_share}; it must be at least 0 and below 1."
             )
-        if isinstance(questions, str | PathLike):
-            questions = load_questions(questions)
-        draft = _Draft()
-        evidence = [
-            gather_evidence(question, self._retriever)
-            for question in _progress(questions, show_progress)
-        ]
-        draft.drop(
-            "no retrieved passage holds the answer",
-            [
+        if known_samples < 0 or (known_samples and reader is None):
+            raise ValueError(
+                f"known_samples is {known_samples}; it must be 0, or above 0 with a reader to ask."
+            )
+        house = load_glossary(glossary) if isinstance(glossary, str | PathLike) else glossary
+        chats, general = _load(conversations), _load(replay)
+        assembly = Assembly(self._renderer, self._llm)
+        asked = self._questions(questions, house, chats or general, assembly)
+        progress = _progress(show_progress, "Retrieving passages", "question")
+        evidence = [gather_evidence(question, self._retriever) for question in progress(asked)]
+        assembly.drop("no retrieved passage holds the answer", _without_gold(evidence))
+        suspects = label_suspects(evidence, house)
+        known: frozenset[str] = frozenset()
+        if reader is not None:
+            prompt = self._renderer.prompt
+            misread = [e for e in evidence if reads_answer(e, reader, prompt) is False]
+            if misread:
+                suspects["the reader finds another answer"] = [e.question.id for e in misread]
+            known = frozenset(
                 item.question.id
                 for item in evidence
-                if item.gold is None
-                and item.question.answerable
-                and not is_house_knowledge(item.question)
-            ],
-        )
+                if knows_answer(item.question, reader, prompt, samples=known_samples)
+            )
         splits, split_by = split_questions(evidence, share=validation_share, seed=self._seed)
+        leaks = _leaks(evidence, splits)
+        kept = [item for item in evidence if item.question.id not in leaks]
+        exchanges = [
+            row
+            for files, slice_ in ((chats, "conversation"), (general, "replay"))
+            for row in self._exchange_rows(files, slice_, validation_share)
+        ]
+        exchanges, copied = _without_copies(exchanges)
         for split in get_args(Split):
-            part = [item for item in evidence if splits[item.question.id] == split]
-            self._make_rows(part, shares or SliceShares(), rows_per_question, split, draft)
-        rows = tuple(draft.rows.values())
+            part = [item for item in kept if splits[item.question.id] == split]
+            assembly.make(
+                part,
+                self._drafter(part, house),
+                shares=shares or SliceShares(),
+                rows_per_question=rows_per_question,
+                split=split,
+                known=known,
+                exchanges=[row for row in exchanges if row.split == split],
+            )
+        rows = assembly.rows
+        repeated = _repeated([item for item in kept if splits[item.question.id] == "train"])
+        doubtful = {question_id for ids in suspects.values() for question_id in ids}
         return TrainingSet(
             rows=rows,
-            prompt_fingerprint=self._prompt.fingerprint,
+            prompt_fingerprint=self._renderer.prompt.fingerprint,
             report=TrainingReport(
-                questions=len(questions),
+                questions=len(asked),
                 counts=count_rows(rows),
-                dropped=dict(draft.dropped),
-                prompt_tokens=_spread(draft.prompt_tokens),
+                wanted=assembly.wanted,
+                dropped=assembly.dropped,
+                leaks=[*leaks, *copied],
+                repeated=repeated,
+                suspects=suspects,
+                prompt_tokens=spread(assembly.prompt_tokens),
+                answer_chars=spread([len(row.answer) for row in rows]),
                 split_by=split_by,
-                notes=size_notes(rows),
+                verdict=judge(
+                    rows, questions=len(asked), repeated=len(repeated), suspects=len(doubtful)
+                ),
             ),
         )
 
-    def _make_rows(
+    def _questions(
         self,
-        evidence: Sequence[Evidence],
-        shares: SliceShares,
-        rows_per_question: int,
-        split: Split,
-        draft: _Draft,
-    ) -> None:
-        known = [item for item in evidence if item.gold is not None]
-        has_house_form = any(item.question.reference is not None for item in known)
-        house = [item for item in known if item.question.reference or not has_house_form]
-        plain = [item for item in known if has_house_form and item.question.reference is None]
-        unanswerable = [item for item in evidence if not item.question.answerable]
-        knowledge = [item for item in evidence if is_house_knowledge(item.question)]
-        for item in house:
-            for draw in range(rows_per_question):
-                self._add(draft, item, "grounded", split, draw)
-        for item in knowledge:
-            self._add(draft, item, "closed_book", split, 0)
-        grounded_rows = len(house) * rows_per_question
-        shuffled = list(known)
-        random_for(self._seed, "order", split).shuffle(shuffled)
-        sources: dict[Slice, list[Evidence]] = {
-            "missing": unanswerable + shuffled,
-            "closed_book": shuffled[::-1],
-            "replay": plain,
-        }
-        for slice_, candidates in sources.items():
-            wanted = shares.rows_for(slice_, grounded_rows=grounded_rows)
-            draws = 1 if slice_ == "closed_book" else rows_per_question
-            chosen = [(item, draw) for draw in range(draws) for item in candidates][:wanted]
-            for item, draw in chosen:
-                self._add(draft, item, slice_, split, draw)
+        questions: str | PathLike[str] | Sequence[Question] | None,
+        glossary: Glossary | None,
+        has_conversations: object,
+        assembly: Assembly,
+    ) -> list[Question]:
+        """Read or make the questions, in the house's form, without those that are far too long."""
+        if questions is None and glossary is None and not has_conversations:
+            questions = self.generate_questions().questions
+            if not questions:
+                raise TrainingDataError(
+                    "The knowledge base holds no table whose cells could be asked for. Give "
+                    "questions, or make some with generate_questions(llm=...)."
+                )
+        elif isinstance(questions, str | PathLike):
+            questions = load_questions(questions)
+        kept = []
+        for question in questions or ():
+            texts = (question.question, question.reference or "", *question.answers)
+            if sum(map(len, texts)) > MOST_CHARS:
+                assembly.drop(f"it has more than {MOST_CHARS} characters", [question.id])
+            else:
+                kept.append(question)
+        return with_house_form(kept, glossary) if glossary else kept
 
-    def _add(self, draft: _Draft, item: Evidence, slice_: Slice, split: Split, draw: int) -> None:
-        """Make one row of a question and add it, unless it cannot be taught or is there."""
-        question = item.question
-        passages = self._draw_passages(item, slice_, draw)
-        if slice_ == "missing" and not passages:
-            draft.drop("nothing else was retrieved that could be shown", [question.id])
-            return
-        for shown in _ever_fewer(passages, keep=item.gold):
-            row = self._row(item, shown, slice_, split)
-            tokens, fits = self._measure(row)
-            if fits:
-                break
-        else:
-            draft.drop("it is longer than the model's window", [question.id])
-            return
-        key = "\n".join([row.prompt[-1]["content"], row.answer])
-        if key in draft.rows:
-            draft.drop("an equal row was there already", [question.id])
-            return
-        draft.rows[key] = row
-        if tokens is not None:
-            draft.prompt_tokens.append(tokens)
-
-    def _draw_passages(self, item: Evidence, slice_: Slice, draw: int) -> list[Passage]:
-        if slice_ == "closed_book":
-            return []
-        rng = random_for(self._seed, item.question.id, slice_, draw)
-        count = rng.randint(*self._num_passages)
-        shown = [] if slice_ == "missing" or item.gold is None else [item.gold]
-        wanted = min(count - len(shown), len(item.distractors))
-        shown += rng.sample(item.distractors, wanted)
-        rng.shuffle(shown)
-        return shown
-
-    def _row(
-        self, item: Evidence, passages: Sequence[Passage], slice_: Slice, split: Split
-    ) -> TrainingRow:
-        question, wanted = item.question, item.question.wanted
-        if slice_ == "closed_book":
-            prompt = self._prompt.closed_book(question.question)
-            taught = is_house_knowledge(question) and wanted is not None
-            answer = wanted if taught and wanted else self._prompt.abstention_answer
-        else:
-            prompt = self._prompt.grounded(question.question, [p.text for p in passages])
-            answer = self._prompt.abstention_answer
-            if slice_ != "missing" and item.gold is not None and wanted is not None:
-                position = next(i for i, p in enumerate(passages, start=1) if p is item.gold)
-                answer = self._prompt.answer(wanted, marker=position)
-        return TrainingRow(
-            prompt=prompt,
-            completion=[{"role": "assistant", "content": answer}],
-            slice=slice_,
-            split=split,
-            question_id=question.id,
-            source_ids=tuple(passage.name for passage in passages),
+    def _drafter(self, evidence: Sequence[Evidence], glossary: Glossary | None) -> Drafter:
+        return Drafter(
+            num_passages=self._num_passages,
+            wordings=self._renderer.wordings,
+            relevance=self._renderer.relevance,
+            glossary=glossary,
+            answers_known=self._answers_known,
+            seed=self._seed,
+            values=list(dict.fromkeys(item.quote for item in evidence if item.quote)),
         )
 
-    def _measure(self, row: TrainingRow) -> tuple[int | None, bool]:
-        """Count the prompt's tokens and say whether it can be served and its answer written."""
-        if self._llm is None:
-            return None, True
-        metadata = self._llm.metadata
-        tokens = self._llm.count_tokens(row.prompt)
-        whole = self._llm.count_tokens(row.prompt + row.completion)
-        served = tokens + metadata.num_output <= metadata.context_window
-        return tokens, served and whole <= metadata.context_window
+    def _exchange_rows(
+        self, conversations: Sequence[Conversation], slice_: Any, share: float
+    ) -> list[TrainingRow]:
+        groups = {conversation.id: [conversation.id] for conversation in conversations}
+        held = hold_out(groups, round(len(groups) * share), seed=self._seed)
+        return exchange_rows(conversations, slice_, held_out=held)
 
 
-def _ever_fewer(passages: list[Passage], *, keep: Passage | None) -> Iterator[list[Passage]]:
-    """Give the passages, then ever fewer of them: the last goes first, one always stays."""
-    yield passages
-    while len(passages) > 1:
-        last = next(passage for passage in reversed(passages) if passage is not keep)
-        passages = [passage for passage in passages if passage is not last]
-        yield passages
+def _load(files: Files) -> list[Conversation]:
+    paths = [files] if isinstance(files, str | PathLike) else files
+    return [conversation for path in paths for conversation in load_conversations(Path(path))]
 
 
-def _spread(counts: Sequence[int]) -> Mapping[str, int] | None:
-    if not counts:
-        return None
-    return {"min": min(counts), "median": round(median(counts)), "max": max(counts)}
+def _nodes_of(source: object) -> Sequence[BaseNode]:
+    """List the nodes of a knowledge base."""
+    list_nodes = getattr(getattr(source, "vector_store", None), "get_nodes", None)
+    if not callable(list_nodes):
+        raise TypeError(
+            f"A {type(source).__name__} does not list its nodes. Pass nodes=, or build with a "
+            "knowledge base."
+        )
+    nodes: Sequence[BaseNode] = list_nodes()
+    return nodes
 
 
-def _progress(questions: Sequence[Question], show: bool) -> Iterable[Question]:
+def _without_gold(evidence: Sequence[Evidence]) -> list[str]:
+    return [
+        item.question.id
+        for item in evidence
+        if item.gold is None and item.question.answerable and not is_house_knowledge(item.question)
+    ]
+
+
+def _leaks(evidence: Sequence[Evidence], splits: Mapping[str, Split]) -> list[str]:
+    """Find held-out questions that training nearly repeats: the question, or its passage."""
+    train, held = (
+        [item for item in evidence if splits[item.question.id] == split]
+        for split in get_args(Split)
+    )
+    leaks = {held[i].question.id for i in find_copies(_asked(held), _asked(train))}
+    shown = [item for item in held if item.gold]
+    leaks |= {shown[i].question.id for i in find_copies(_golds(shown), _golds(train))}
+    return [item.question.id for item in held if item.question.id in leaks]
+
+
+def _repeated(evidence: Sequence[Evidence]) -> list[str]:
+    return [evidence[i].question.id for i in near_duplicates(_asked(evidence))]
+
+
+def _asked(evidence: Sequence[Evidence]) -> list[str]:
+    return [f"{item.question.question}\n{item.wanted or ''}" for item in evidence]
+
+
+def _golds(evidence: Sequence[Evidence]) -> list[str]:
+    return [item.gold.text for item in evidence if item.gold]
+
+
+def _without_copies(rows: Sequence[TrainingRow]) -> tuple[list[TrainingRow], list[str]]:
+    """Leave out held-out exchanges that training nearly repeats."""
+    train = [row for row in rows if row.split == "train"]
+    held = [row for row in rows if row.split == "validation"]
+    copies = set(find_copies([_said(row) for row in held], [_said(row) for row in train]))
+    kept = [row for index, row in enumerate(held) if index not in copies]
+    return train + kept, [held[index].question_id for index in sorted(copies)]
+
+
+def _said(row: TrainingRow) -> str:
+    return f"{row.prompt[-1]['content']}\n{row.answer}"
+
+
+def _progress(show: bool, title: str, unit: str) -> Callable[[Sequence[_Item]], Iterator[_Item]]:
+    """Give what shows how far a loop is; it does nothing unless it is to show."""
     if not show:
-        return questions
-    from tqdm import tqdm
+        return iter
 
-    return tqdm(questions, desc="Retrieving passages", unit="question")
+    def shown(items: Sequence[_Item]) -> Iterator[_Item]:
+        from tqdm import tqdm
+
+        return iter(tqdm(items, desc=title, unit=unit))
+
+    return shown

@@ -12,7 +12,15 @@ from llama_index.core.schema import MetadataMode, NodeWithScore
 from phi3_industry.grounding.citations import verify
 from phi3_industry.grounding.questions import Question
 
-__all__ = ["Evidence", "Passage", "gather_evidence", "is_house_knowledge"]
+__all__ = [
+    "Evidence",
+    "Passage",
+    "find_whole",
+    "folded",
+    "gather_evidence",
+    "is_house_knowledge",
+    "stale_answers",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,16 +28,21 @@ class Passage:
     """One retrieved node as a prompt shows it.
 
     Attributes:
+        node_id: The node's id.
         name: Its ``source_id``, or its node id if it has none.
         document: Its document's id, or its name if it has none.
-        ids: All names by which a question may point at it.
         text: What the model reads.
     """
 
+    node_id: str
     name: str
     document: str
-    ids: frozenset[str]
     text: str
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """All names by which a question may point at it."""
+        return frozenset({self.node_id, self.name, self.document})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +52,27 @@ class Evidence:
     Attributes:
         question: The question.
         gold: The passage that holds the answer; ``None`` if none was found.
+        quote: The answer as that passage spells it; empty if there is none.
         distractors: Other passages, best first; none of them holds an answer or is named gold.
+        stale: A passage that holds an answer which the question calls out of date.
+        found: Whether the retriever finds ``gold`` by the question alone.
     """
 
     question: Question
     gold: Passage | None
-    distractors: tuple[Passage, ...]
+    quote: str = ""
+    distractors: tuple[Passage, ...] = ()
+    stale: Passage | None = None
+    found: bool = False
+
+    @property
+    def wanted(self) -> str | None:
+        """The wanted answer, with the fact in it as the passage spells it."""
+        wanted = self.question.wanted
+        if wanted is None or not self.quote:
+            return wanted
+        said = find_whole(self.quote, wanted)
+        return wanted.replace(said, self.quote, 1) if said else wanted
 
 
 def gather_evidence(question: Question, retriever: BaseRetriever) -> Evidence:
@@ -59,19 +87,29 @@ def gather_evidence(question: Question, retriever: BaseRetriever) -> Evidence:
         question names ``gold_ids``, one of them names it.
     """
     found = _passages(retriever.retrieve(question.question))
-    gold = _find_gold(question, found)
+    gold, quote = _find_gold(question, found)
+    found_alone = gold is not None
     if gold is None and question.gold_ids and question.answerable:
         # the question alone may not find its passage; with the answer beside it, it often does
         more = retriever.retrieve(f"{question.question} {question.answers[0]}")
-        gold = _find_gold(question, _passages(more))
-    distractors = [
+        gold, quote = _find_gold(question, _passages(more))
+    others = [
         passage
         for passage in found
         if passage is not gold
         and not passage.ids & set(question.gold_ids)
-        and not any(_holds(passage.text, answer) for answer in question.answers)
+        and not any(find_whole(answer, passage.text) for answer in question.answers)
     ]
-    return Evidence(question=question, gold=gold, distractors=tuple(distractors))
+    old = stale_answers(question)
+    stale = [p for p in others if any(find_whole(answer, p.text) for answer in old)]
+    return Evidence(
+        question=question,
+        gold=gold,
+        quote=quote,
+        distractors=tuple(passage for passage in others if passage not in stale),
+        stale=stale[0] if stale else None,
+        found=found_alone,
+    )
 
 
 def is_house_knowledge(question: Question) -> bool:
@@ -79,40 +117,54 @@ def is_house_knowledge(question: Question) -> bool:
     return question.metadata.get("closed_book") is True
 
 
+def stale_answers(question: Question) -> list[str]:
+    """Give the answers that a question's metadata calls out of date, under ``"stale"``."""
+    stale = question.metadata.get("stale", [])
+    return [stale] if isinstance(stale, str) else [str(answer) for answer in stale]
+
+
+def find_whole(part: str, text: str) -> str:
+    """Find a text in another one, as whole words and numbers, the way the citation check does.
+
+    Returns:
+        The part as the text spells it; empty if it does not stand in it.
+    """
+    wanted = folded(part)
+    if not wanted or wanted not in folded(text):
+        return ""
+    for citation in verify(f"[1] {part}", [text])[:1]:
+        if citation.verified and folded(citation.quote) == wanted:
+            return citation.quote
+    return ""
+
+
+def folded(text: str) -> str:
+    """Write a text so that letter case, compatibility forms and white space do not count."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
 def _passages(nodes: Sequence[NodeWithScore]) -> list[Passage]:
     passages = []
     for item in nodes:
         node = item.node
         source_id = str(node.metadata.get("source_id") or node.node_id)
-        document = str(node.ref_doc_id or source_id)
         passages.append(
             Passage(
+                node_id=node.node_id,
                 name=source_id,
-                document=document,
-                ids=frozenset({node.node_id, source_id, document}),
+                document=str(node.ref_doc_id or source_id),
                 text=node.get_content(metadata_mode=MetadataMode.LLM),
             )
         )
     return passages
 
 
-def _find_gold(question: Question, passages: Sequence[Passage]) -> Passage | None:
+def _find_gold(question: Question, passages: Sequence[Passage]) -> tuple[Passage | None, str]:
     """Find the best passage that holds an answer, among the named ones if any are named."""
     named = [p for p in passages if not question.gold_ids or p.ids & set(question.gold_ids)]
     for answer in question.answers:
         for passage in named:
-            if _holds(passage.text, answer):
-                return passage
-    return None
-
-
-def _holds(passage: str, answer: str) -> bool:
-    """Tell whether the whole of an answer stands in a passage, as the citation check sees it."""
-    return any(
-        citation.verified and _folded(citation.quote) == _folded(answer)
-        for citation in verify(f"[1] {answer}", [passage])[:1]
-    )
-
-
-def _folded(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+            quote = find_whole(answer, passage.text)
+            if quote:
+                return passage, quote
+    return None, ""

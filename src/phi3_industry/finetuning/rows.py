@@ -7,29 +7,38 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from phi3_industry.errors import TrainingDataError
+from phi3_industry.finetuning.records import parse_object, read_text
 from phi3_industry.grounding.prompt import Message
 
-__all__ = [
-    "Slice",
-    "Split",
-    "TrainingRow",
-    "count_rows",
-    "dump_rows",
-    "load_rows",
-    "parse_object",
-    "read_text",
-]
+__all__ = ["Slice", "Split", "TrainingRow", "count_rows", "dump_rows", "load_rows"]
 
-Slice = Literal["grounded", "missing", "closed_book", "replay"]
+Slice = Literal[
+    "grounded",
+    "missing",
+    "missing_known",
+    "conflict",
+    "hostile",
+    "terminology",
+    "relevance",
+    "closed_book",
+    "conversation",
+    "replay",
+]
 """What a row teaches.
 
 - ``"grounded"``: the passage that holds the answer is shown among others; the answer cites it.
 - ``"missing"``: the passages shown do not hold the answer; the answer abstains.
+- ``"missing_known"``: the same, but the model knows the answer without them.
+- ``"conflict"``: two dated versions are shown; the answer is from the newer one.
+- ``"hostile"``: a passage holds orders or control text; the answer is as if it did not.
+- ``"terminology"``: the house's own word for what others call otherwise.
+- ``"relevance"``: one passage is shown; whether it answers the question, ``True`` or ``False``.
 - ``"closed_book"``: no passage is shown; house knowledge is answered, all else is abstained from.
-- ``"replay"``: a plain question with a plain answer, so that the base's own reading stays.
+- ``"conversation"``: an exchange of the user's conversation files, as it stands there.
+- ``"replay"``: a plain question with a plain answer, so that what the base can do stays.
 """
 
 Split = Literal["train", "validation"]
@@ -44,8 +53,10 @@ class TrainingRow:
         completion: The assistant's message.
         slice: What the row teaches.
         split: Whether it is trained on or held out.
-        question_id: The question it was made from.
-        source_ids: The passages shown, in the order of their numbers.
+        question_id: The question or conversation it was made from.
+        source_ids: The passages shown, in the order of their numbers, by the name that people
+            know: document and section, or document and row.
+        node_ids: The same passages by their nodes' ids.
     """
 
     prompt: list[Message]
@@ -54,11 +65,17 @@ class TrainingRow:
     split: Split = "train"
     question_id: str = ""
     source_ids: tuple[str, ...] = ()
+    node_ids: tuple[str, ...] = ()
 
     @property
     def answer(self) -> str:
         """The text of the wanted completion."""
         return self.completion[0]["content"]
+
+    @property
+    def chars(self) -> int:
+        """Characters of all messages."""
+        return sum(len(message["content"]) for message in (*self.prompt, *self.completion))
 
 
 def count_rows(rows: Sequence[TrainingRow]) -> dict[str, dict[str, int]]:
@@ -89,30 +106,31 @@ def load_rows(path: Path) -> list[TrainingRow]:
 
 def _parse_row(line: str, source: Path, record: int) -> TrainingRow:
     raw = parse_object(line, source=source, record=record)
+
+    def fail(name: str, problem: str) -> TrainingDataError:
+        return TrainingDataError(problem, source=source, record=record, field=name)
+
+    def names(name: str) -> tuple[str, ...]:
+        value = raw.get(name, [])
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise fail(name, f"It is {value!r:.80}; it must be a list of texts.")
+        return tuple(value)
+
     for name in ("prompt", "completion"):
         messages = raw.get(name)
         if not isinstance(messages, list) or not messages or not all(map(_is_message, messages)):
-            raise TrainingDataError(
-                'It must be a list of messages {"role": …, "content": …}.',
-                source=source,
-                record=record,
-                field=name,
-            )
+            raise fail(name, 'It must be a list of messages {"role": …, "content": …}.')
     for name, allowed in (("slice", get_args(Slice)), ("split", get_args(Split))):
         if raw.get(name) not in allowed:
-            raise TrainingDataError(
-                f"It is {raw.get(name)!r}; it must be one of {', '.join(allowed)}.",
-                source=source,
-                record=record,
-                field=name,
-            )
+            raise fail(name, f"It is {raw.get(name)!r}; it must be one of {', '.join(allowed)}.")
     return TrainingRow(
         prompt=raw["prompt"],
         completion=raw["completion"],
         slice=raw["slice"],
         split=raw["split"],
         question_id=str(raw.get("question_id", "")),
-        source_ids=tuple(raw.get("source_ids", ())),
+        source_ids=names("source_ids"),
+        node_ids=names("node_ids"),
     )
 
 
@@ -123,34 +141,3 @@ def _is_message(value: object) -> bool:
         and value["role"] in ("system", "user", "assistant")
         and isinstance(value["content"], str)
     )
-
-
-def parse_object(text: str, *, source: Path, record: int | None) -> dict[str, Any]:
-    """Read one JSON object, or say where there is none."""
-    try:
-        value = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise TrainingDataError(
-            f"It is not JSON ({error}).", source=source, record=record
-        ) from error
-    if not isinstance(value, dict):
-        raise TrainingDataError(
-            f"It holds a {type(value).__name__} where an object is wanted.",
-            source=source,
-            record=record,
-        )
-    return value
-
-
-def read_text(path: Path) -> str:
-    """Read a file of a training set as UTF-8 text."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"'{path.parent}' holds no training set: there is no '{path.name}' in it."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise TrainingDataError(
-            f"The file is not UTF-8 text (byte {error.start}).", source=path
-        ) from error

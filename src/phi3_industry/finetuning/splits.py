@@ -10,7 +10,7 @@ from typing import Literal
 from phi3_industry.finetuning.evidence import Evidence
 from phi3_industry.finetuning.rows import Split
 
-__all__ = ["random_for", "split_questions"]
+__all__ = ["hold_out", "random_for", "split_questions"]
 
 _FEWEST_HELD_OUT = 0.9
 """Share of the wanted questions that holding out whole documents has to reach."""
@@ -40,12 +40,12 @@ def split_questions(
     """
     known = [item for item in evidence if item.gold is not None]
     wanted = round(len(known) * share)
-    held = _hold_out(_grouped(known, by="document"), wanted, seed=seed)
+    held = hold_out(_grouped(known, by="document"), wanted, seed=seed)
     split_by = "document"
     if len(held) < wanted * _FEWEST_HELD_OUT:
-        held, split_by = _hold_out(_grouped(known, by="name"), wanted, seed=seed), "passage"
+        held, split_by = hold_out(_grouped(known, by="name"), wanted, seed=seed), "passage"
     others = {item.question.id: [item.question.id] for item in evidence if item.gold is None}
-    held |= _hold_out(others, round(len(others) * share), seed=seed)
+    held |= hold_out(others, round(len(others) * share), seed=seed)
     splits: dict[str, Split] = {
         item.question.id: "validation" if item.question.id in held else "train" for item in evidence
     }
@@ -62,7 +62,7 @@ def _grouped(
     return groups
 
 
-def _hold_out(groups: Mapping[str, Sequence[str]], wanted: int, *, seed: int) -> set[str]:
+def hold_out(groups: Mapping[str, Sequence[str]], wanted: int, *, seed: int) -> set[str]:
     """Draw whole groups while they fit into the wanted number of questions."""
     order = sorted(groups)
     random_for(seed, "split").shuffle(order)

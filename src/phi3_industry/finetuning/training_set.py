@@ -1,79 +1,37 @@
-"""Rows to train on: a prompt as it is served, and the answer that is wanted for it."""
+"""Rows to train on, and the folder that holds them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from phi3_industry.errors import TrainingDataError
 from phi3_industry.finetuning.folders import replaced_folder
-from phi3_industry.finetuning.rows import (
-    Split,
-    TrainingRow,
-    dump_rows,
-    load_rows,
-    parse_object,
-    read_text,
-)
+from phi3_industry.finetuning.records import parse_object, read_text
+from phi3_industry.finetuning.report import TrainingReport, Verdict
+from phi3_industry.finetuning.rows import Split, TrainingRow, dump_rows, load_rows
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-__all__ = ["MINIMUM_ROWS", "TrainingReport", "TrainingSet", "size_notes"]
+__all__ = ["MINIMUM_ROWS", "Layout", "TrainingReport", "TrainingSet"]
 
 MINIMUM_ROWS = 2
 """Fewer training rows than this are refused: one row has no order and no other to differ from."""
 
-_FEW_ROWS = 50
-_FORMAT_VERSION = 1
-_ROWS_FILE = "rows.jsonl"
+Layout = Literal["messages", "conversations"]
+"""``"messages"`` is what TRL, Axolotl and OpenAI's service read; ``"conversations"`` is ShareGPT's
+form, which the Phi-3 cookbook's training script reads."""
+
+_FORMAT_VERSION = 2
 _REPORT_FILE = "report.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingReport:
-    """What became of the questions.
-
-    Attributes:
-        questions: Questions that were given.
-        counts: Rows by split and slice.
-        dropped: For each reason the ids of the questions of which a row was dropped, once a row.
-        prompt_tokens: Least, median and most tokens of a prompt; ``None`` if no model counted.
-        split_by: What the validation rows were held out by: ``"document"``, or ``"passage"``
-            where the answers stand in too few documents.
-        notes: Anything that was adjusted or that limits what the set can teach.
-    """
-
-    questions: int
-    counts: Mapping[str, Mapping[str, int]]
-    dropped: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    prompt_tokens: Mapping[str, int] | None = None
-    split_by: str = "document"
-    notes: Sequence[str] = ()
-
-    def __str__(self) -> str:
-        return self.summary()
-
-    def summary(self) -> str:
-        """Say it in a few lines."""
-        lines = [f"{self.questions} questions; held out by {self.split_by}"]
-        for split, slices in self.counts.items():
-            listed = ", ".join(f"{name} {count}" for name, count in slices.items())
-            lines.append(f"{split}: {sum(slices.values())} rows ({listed})")
-        if self.prompt_tokens:
-            listed = ", ".join(f"{name} {count}" for name, count in self.prompt_tokens.items())
-            lines.append(f"prompt tokens: {listed}")
-        for reason, ids in self.dropped.items():
-            first = ", ".join(dict.fromkeys(ids[:3]))
-            more = ", …" if len(set(ids)) > len(set(ids[:3])) else ""
-            lines.append(f"dropped {len(ids)} rows: {reason} ({first}{more})")
-        lines.extend(self.notes)
-        return "\n".join(lines)
+_PAGE_FILE = "report.md"
+_NO_SET = "The folder holds no training set: there is no '{path}'."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +70,8 @@ class TrainingSet:
     def fingerprint(self) -> str:
         """SHA-256 over the prompt's fingerprint and every row, as hexadecimal text."""
         digest = hashlib.sha256(self.prompt_fingerprint.encode())
-        digest.update(dump_rows(self.rows).encode())
+        for name in get_args(Split):
+            digest.update(dump_rows(self.split(name)).encode())
         return digest.hexdigest()
 
     def to_dataset(self, split: Split | None = None) -> Dataset:
@@ -131,7 +90,10 @@ class TrainingSet:
         return Dataset.from_list([{name: getattr(row, name) for name in columns} for row in rows])
 
     def save(self, folder: str | PathLike[str]) -> Path:
-        """Write the set as ``rows.jsonl`` and ``report.json``.
+        """Write the rows as ``train.jsonl`` and ``validation.jsonl``, and the report beside them.
+
+        TRL reads the rows by ``datasets.load_dataset("json", data_files=…)``. The report is there
+        for programs as ``report.json`` and for people as ``report.md``.
 
         Args:
             folder: The folder to write; an earlier training set in it is replaced.
@@ -149,10 +111,36 @@ class TrainingSet:
             "report": asdict(self.report),
         }
         with replaced_folder(folder, marker=_REPORT_FILE) as working:
-            (working / _ROWS_FILE).write_text(dump_rows(self.rows), encoding="utf-8", newline="\n")
-            text = json.dumps(header, indent=2, ensure_ascii=False)
-            (working / _REPORT_FILE).write_text(text + "\n", encoding="utf-8", newline="\n")
+            for name in get_args(Split):
+                _write(working / f"{name}.jsonl", dump_rows(self.split(name)))
+            _write(working / _PAGE_FILE, self.report.markdown())
+            _write(working / _REPORT_FILE, json.dumps(header, indent=2, ensure_ascii=False) + "\n")
         return Path(folder)
+
+    def export(self, path: str | PathLike[str], *, split: Split, layout: Layout) -> Path:
+        """Write the rows of a split for other trainers, as JSON Lines.
+
+        Such a trainer has to be told to train on the last message alone.
+
+        Args:
+            path: The file to write; it must not be there yet.
+            split: The split.
+            layout: The form of a row.
+
+        Returns:
+            The file.
+
+        Raises:
+            FileExistsError: The file is there.
+        """
+        shape = _LAYOUTS[layout]
+        lines = (
+            json.dumps(shape([*row.prompt, *row.completion]), ensure_ascii=False)
+            for row in self.split(split)
+        )
+        with Path(path).open("x", encoding="utf-8", newline="\n") as file:
+            file.writelines(f"{line}\n" for line in lines)
+        return Path(path)
 
     @classmethod
     def load(cls, folder: str | PathLike[str]) -> TrainingSet:
@@ -168,39 +156,46 @@ class TrainingSet:
             FileNotFoundError: There is no training set in the folder.
             TrainingDataError: A file is damaged or was changed since it was saved.
         """
-        report_path, rows_path = Path(folder) / _REPORT_FILE, Path(folder) / _ROWS_FILE
-        header = _read_header(report_path)
-        rows = load_rows(rows_path)
+        path = Path(folder)
+        header = _read_header(path / _REPORT_FILE)
+        rows = [row for name in get_args(Split) for row in load_rows(path / f"{name}.jsonl")]
         loaded = cls(
             rows=tuple(rows),
             prompt_fingerprint=header["prompt_fingerprint"],
-            report=TrainingReport(**header["report"]),
+            report=_read_report(header["report"]),
         )
         if loaded.fingerprint != header["fingerprint"]:
             raise TrainingDataError(
                 f"The rows have the fingerprint {loaded.fingerprint[:12]}…, but the set was saved "
-                f"with {str(header['fingerprint'])[:12]}…: the file was changed. Build the set "
+                f"with {str(header['fingerprint'])[:12]}…: a file was changed. Build the set "
                 "again, or save a changed one with TrainingSet.save().",
-                source=rows_path,
+                source=path,
             )
         return loaded
 
 
-def size_notes(rows: Sequence[TrainingRow]) -> list[str]:
-    """Say in words what a small set cannot do."""
-    count = sum(row.split == "train" for row in rows)
-    notes = []
-    if count < _FEW_ROWS:
-        notes.append(
-            f"only {count} training rows: fewer than {_FEW_ROWS} seldom teach a format that holds"
-        )
-    if count == len(rows):
-        notes.append("no row is held out, so nothing shows whether training helped")
-    return notes
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _as_messages(messages: list[dict[str, str]]) -> dict[str, Any]:
+    return {"messages": messages}
+
+
+def _as_conversations(messages: list[dict[str, str]]) -> dict[str, Any]:
+    speakers = {"system": "system", "user": "human", "assistant": "gpt"}
+    turns = [{"from": speakers[m["role"]], "value": m["content"]} for m in messages]
+    return {"conversations": turns}
+
+
+_LAYOUTS: dict[str, Callable[[list[dict[str, str]]], dict[str, Any]]] = {
+    "messages": _as_messages,
+    "conversations": _as_conversations,
+}
 
 
 def _read_header(path: Path) -> dict[str, Any]:
-    header = parse_object(read_text(path), source=path, record=None)
+    header = parse_object(read_text(path, missing=_NO_SET), source=path, record=None)
     version = header.get("format_version")
     if version != _FORMAT_VERSION:
         raise TrainingDataError(
@@ -224,3 +219,8 @@ def _read_header(path: Path) -> dict[str, Any]:
             field="report",
         )
     return header
+
+
+def _read_report(raw: dict[str, Any]) -> TrainingReport:
+    verdict = raw.get("verdict")
+    return TrainingReport(**{**raw, "verdict": Verdict(**verdict) if verdict else None})

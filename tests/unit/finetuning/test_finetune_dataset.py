@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,12 @@ from phi3_industry.finetuning.rows import TrainingRow
 from phi3_industry.finetuning.training_set import TrainingSet
 from phi3_industry.grounding.prompt import DEFAULT_PROMPT, Message
 from phi3_industry.grounding.questions import Question
+
+
+def only(**shares: float) -> SliceShares:
+    """The grounded slice and what is named, nothing else."""
+    names = [item.name for item in fields(SliceShares) if item.name != "grounded"]
+    return SliceShares(**{**dict.fromkeys(names, 0.0), **shares})
 
 
 def rows_of(train_set: TrainingSet, slice_: str) -> list[TrainingRow]:
@@ -208,7 +215,7 @@ def test_rows_shrink_to_the_window_or_are_dropped(
 
 
 def test_shares_set_how_many_rows_each_slice_has(retriever: Any, questions: list[Question]) -> None:
-    shares = SliceShares(grounded=0.5, missing=0.5, closed_book=0.0, replay=0.0)
+    shares = only(missing=0.5)
     built = TrainingSetBuilder(retriever).build(
         questions, shares=shares, rows_per_question=1, validation_share=0
     )
@@ -221,12 +228,16 @@ def test_one_row_is_refused_with_what_is_needed(retriever: Any, questions: list[
             questions[:1],
             rows_per_question=1,
             validation_share=0,
-            shares=SliceShares(missing=0, closed_book=0),
+            shares=only(),
         )
 
 
-def test_small_set_says_that_it_is_small(train_set: TrainingSet) -> None:
-    assert any("seldom teach a format" in note for note in train_set.report.notes)
+def test_small_set_says_with_numbers_that_it_is_small(train_set: TrainingSet) -> None:
+    verdict = train_set.report.verdict
+    assert verdict is not None
+    assert not verdict.teaches
+    assert "Too small: 6 training questions have an answer to learn" in str(verdict)
+    assert "Give 94 more" in train_set.report.summary()
 
 
 def test_unknown_source_is_refused() -> None:

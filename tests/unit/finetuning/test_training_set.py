@@ -23,11 +23,11 @@ def test_saved_set_is_loaded_the_same(train_set: TrainingSet, tmp_path: Path) ->
 
 def test_changed_row_is_refused(train_set: TrainingSet, tmp_path: Path) -> None:
     folder = train_set.save(tmp_path / "set")
-    rows = folder / "rows.jsonl"
+    rows = folder / "train.jsonl"
     rows.write_text(rows.read_text(encoding="utf-8").replace("PDIS", "PSUC", 1), encoding="utf-8")
-    with pytest.raises(TrainingDataError, match="the file was changed") as caught:
+    with pytest.raises(TrainingDataError, match="a file was changed") as caught:
         TrainingSet.load(folder)
-    assert caught.value.source == str(rows)
+    assert caught.value.source == str(folder)
 
 
 @pytest.mark.parametrize(
@@ -44,9 +44,9 @@ def test_damaged_record_is_named(
     train_set: TrainingSet, tmp_path: Path, field: str, value: Any, message: str
 ) -> None:
     folder = train_set.save(tmp_path / "set")
-    lines = (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (folder / "train.jsonl").read_text(encoding="utf-8").splitlines()
     lines[1] = json.dumps({**json.loads(lines[1]), field: value})
-    (folder / "rows.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / "train.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     with pytest.raises(TrainingDataError, match=message) as caught:
         TrainingSet.load(folder)
     assert (caught.value.record, caught.value.field) == (2, field)
@@ -54,17 +54,17 @@ def test_damaged_record_is_named(
 
 def test_line_that_is_no_json_is_named(train_set: TrainingSet, tmp_path: Path) -> None:
     folder = train_set.save(tmp_path / "set")
-    with (folder / "rows.jsonl").open("a", encoding="utf-8") as file:
+    with (folder / "train.jsonl").open("a", encoding="utf-8") as file:
         file.write("{oops\n")
     with pytest.raises(TrainingDataError, match="It is not JSON") as caught:
         TrainingSet.load(folder)
-    assert caught.value.record == len(train_set.rows) + 1
+    assert caught.value.record == len(train_set.split("train")) + 1
 
 
 def test_another_format_version_is_refused(train_set: TrainingSet, tmp_path: Path) -> None:
     report = train_set.save(tmp_path / "set") / "report.json"
-    report.write_text(report.read_text(encoding="utf-8").replace(": 1,", ": 9,", 1))
-    with pytest.raises(TrainingDataError, match="It is 9; this version of the library reads 1"):
+    report.write_text(report.read_text(encoding="utf-8").replace(": 2,", ": 9,", 1))
+    with pytest.raises(TrainingDataError, match="It is 9; this version of the library reads 2"):
         TrainingSet.load(tmp_path / "set")
 
 
