@@ -73,6 +73,9 @@ _KEY_REQUESTS = (
     "What number has", "What is there on", "What do we have for", "Was gilt für", "Qué hay para",
     "Quel est le chiffre pour", "Что указано для", "Vad gäller för", "Wat geldt voor", "Name",
     "What would the sheet say of", "Which number belongs to", "What data is there for", "Show",
+    "Give me the value for", "Which value has", "The value beside", "Tell me the value at",
+    "What value is there for", "Is there a value for", "Read the value next to", "Value for",
+    "What amount has", "The number for", "I need the figure of", "Find what belongs to",
 )  # fmt: skip
 _ENDS = ("?", "?", "?", "?", ".", "", " ?", "!")
 
@@ -80,10 +83,10 @@ _ENDS = ("?", "?", "?", "?", ".", "", " ?", "!")
 def many_worded_question(draw: Draw) -> str:
     """Draw a question template with ``{e}`` and ``{a}``."""
     return draw.pick(
-        (45, lambda: _request(draw)),
+        (50, lambda: _request(draw)),
         (12, lambda: draw.choice(_SUBJECT_FIRST)),
-        (20, lambda: _when(draw)),
-        (23, lambda: _invented(draw)),
+        (23, lambda: _when(draw)),
+        (15, lambda: _invented(draw)),
     )
 
 
