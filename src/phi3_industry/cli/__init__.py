@@ -20,6 +20,7 @@ exit codes:
   1    it failed; the reason is on the standard error stream
   2    the command line was wrong
   3    the answer abstains (ask alone)
+  4    the adapter is worse than the base model on the held-out rows (finetune alone)
   130  interrupted
 """
 
@@ -31,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments; ``None`` takes those of the process.
 
     Returns:
-        The exit code: 0 done, 1 failed, 3 abstained, 130 interrupted.
+        The exit code: 0 done, 1 failed, 3 abstained, 4 made worse, 130 interrupted.
 
     Raises:
         SystemExit: The arguments are wrong (code 2), or help or version was asked for (code 0).
@@ -202,8 +203,23 @@ def _add_finetune(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--method",
         default="lora",
-        choices=("lora", "qlora"),
+        choices=("lora", "qlora", "rslora", "dora", "pissa"),
         help="qlora keeps the base model in 4 bits while training (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with an interrupted run of the same settings"
+    )
+    parser.add_argument(
+        "--packing", action="store_true", help="lay rows side by side in place of padding them"
+    )
+    parser.add_argument(
+        "--patience",
+        type=_positive,
+        metavar="N",
+        help="stop after N checkpoints without a lower loss on the held-out rows",
+    )
+    parser.add_argument(
+        "--tensorboard", action="store_true", help="also log to TensorBoard, inside the adapter"
     )
     parser.add_argument("--rank", type=_positive, metavar="N", help="rank of the adapter")
     parser.add_argument("--epochs", type=float, metavar="N", help="passes over the rows")

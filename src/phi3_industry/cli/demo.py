@@ -89,7 +89,7 @@ def _train(knowledge_base: KnowledgeBase, llm: Phi3LLM, questions: Path, output:
     train_set = TrainingSetBuilder(knowledge_base, llm=llm).build(questions=questions)
     print(train_set.report)
     tuner = LoraFinetuneEngine(llm, train_set=train_set, output_dir=output)
-    tuner.finetune()
+    tuner.finetune(resume=True)  # an interrupted demo goes on
     return tuner.get_finetuned_model().adapter or ""
 
 

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 __all__ = ["FinetuneConfig", "Method", "Recipe", "Scheduler", "recipe_for"]
 
-Method = Literal["lora", "qlora"]
-"""``"lora"`` trains on the 16- or 32-bit base; ``"qlora"`` on the base in 4-bit NormalFloat."""
+Method = Literal["lora", "qlora", "rslora", "dora", "pissa"]
+"""How an adapter is made.
+
+- ``"lora"``: on the 16- or 32-bit base.
+- ``"qlora"``: on the base in 4-bit NormalFloat with double quantisation (arXiv 2305.14314).
+- ``"rslora"``: LoRA scaled by the square root of its rank, for high ranks (arXiv 2312.03732).
+- ``"dora"``: LoRA with a trained length for each row of a layer (arXiv 2402.09353); it serves one
+  adapter a batch.
+- ``"pissa"``: LoRA that begins with the base's principal directions (arXiv 2404.02948); it is
+  saved as an ordinary adapter of twice the rank.
+"""
 
 Scheduler = Literal["linear", "cosine", "constant"]
 """How the learning rate goes on after the warm-up: down to zero, or not at all."""
@@ -82,11 +91,11 @@ class FinetuneConfig:
     """Settings of one fine-tuning run. ``None`` leaves a setting to the model's size.
 
     Attributes:
-        method: ``"lora"`` or ``"qlora"``.
+        method: See :data:`Method`.
         lora_rank: Rank of the adapter's matrices, at least 1; ``None`` takes
             :func:`recipe_for`'s.
-        lora_alpha: The adapter's output is scaled by ``lora_alpha / lora_rank``; ``None`` is
-            twice the rank.
+        lora_alpha: The adapter's output is scaled by ``lora_alpha / lora_rank``, with
+            ``"rslora"`` by ``lora_alpha / sqrt(lora_rank)``; ``None`` scales by 2.
         lora_dropout: Share of the adapter's inputs set to zero while training, in [0, 1).
         target_modules: Names of the linear layers that get an adapter; ``None`` is every linear
             layer but the language model's head.
@@ -106,6 +115,16 @@ class FinetuneConfig:
         logging_steps: Optimiser steps between two points of the loss curve.
         gradient_checkpointing: Whether to compute activations twice to save memory; ``None``
             takes :func:`recipe_for`'s.
+        packing: Whether several rows share a forward pass without padding, each blind to the
+            others. A pass then holds about ``batch_size`` rows.
+        group_by_length: Whether rows of like length share a forward pass; packing has no use
+            for it.
+        save_steps: Optimiser steps between two checkpoints, of which the last two are kept;
+            ``None`` is a twentieth of the run.
+        early_stopping_patience: Checkpoints without a lower loss on the held-out rows at which
+            to stop; the best checkpoint is the adapter then. ``None`` trains to the end.
+        report_to: Trackers of transformers to report to, such as ``["tensorboard"]``.
+        check_memory: Whether to refuse a run whose estimate is above the free memory.
 
     Raises:
         ValueError: A setting is outside its range.
@@ -129,6 +148,12 @@ class FinetuneConfig:
     max_length: int | None = None
     logging_steps: int = 1
     gradient_checkpointing: bool | None = None
+    packing: bool = False
+    group_by_length: bool = False
+    save_steps: int | None = None
+    early_stopping_patience: int | None = None
+    report_to: Sequence[str] = ()
+    check_memory: bool = True
 
     def __post_init__(self) -> None:
         _check_choice("method", self.method, get_args(Method))
@@ -140,6 +165,8 @@ class FinetuneConfig:
             "gradient_accumulation_steps",
             "max_length",
             "logging_steps",
+            "save_steps",
+            "early_stopping_patience",
         ):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -156,9 +183,14 @@ class FinetuneConfig:
             raise ValueError(f"weight_decay is {self.weight_decay}; it must not be negative.")
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}; it must not be negative.")
-        if isinstance(self.target_modules, str):
-            raise TypeError(
-                f"target_modules is the text {self.target_modules!r}; it must be a list of names."
+        for name in ("target_modules", "report_to"):
+            value = getattr(self, name)
+            if isinstance(value, str):
+                raise TypeError(f"{name} is the text {value!r}; it must be a list of names.")
+        if self.packing and self.group_by_length:
+            raise ValueError(
+                "Both packing and group_by_length are set; packing leaves nothing to pad, so drop "
+                "group_by_length."
             )
         if self.target_modules is not None and not self.target_modules:
             raise ValueError("target_modules is empty; name a layer, or pass None for all of them.")
@@ -177,9 +209,30 @@ class FinetuneConfig:
             for item in fields(Recipe)
             if getattr(self, item.name) is not None
         }
-        if "lora_rank" in given:
-            given.setdefault("lora_alpha", 2.0 * given["lora_rank"])
-        return replace(recipe_for(num_parameters), **given)
+        recipe = replace(recipe_for(num_parameters), **given)
+        if self.lora_alpha is None:
+            rank = recipe.lora_rank
+            recipe = replace(
+                recipe, lora_alpha=2 * (rank**0.5 if self.method == "rslora" else rank)
+            )
+        return recipe
+
+    @property
+    def quantization(self) -> Literal["nf4"] | None:
+        """How the base is stored while it is trained on."""
+        return "nf4" if self.method == "qlora" else None
+
+    def identity(self) -> dict[str, Any]:
+        """Give the settings that decide what is learned, as JSON values.
+
+        An interrupted run goes on under the same ones alone.
+        """
+        settings = asdict(self)
+        for name in ("report_to", "check_memory", "logging_steps"):
+            del settings[name]
+        if self.target_modules is not None:
+            settings["target_modules"] = sorted(self.target_modules)
+        return settings
 
 
 def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -72,6 +72,15 @@ class LossCurve:
         text = json.dumps(log, indent=1, ensure_ascii=False)
         Path(path).write_text(text + "\n", encoding="utf-8")
 
+    @classmethod
+    def read_json(cls, path: str | PathLike[str]) -> LossCurve:
+        """Read a curve that :meth:`write_json` wrote."""
+        log = json.loads(Path(path).read_text(encoding="utf-8"))
+        return cls(
+            points=[LossPoint(**point) for point in log["points"]],
+            validation={int(step): loss for step, loss in log["validation"].items()},
+        )
+
     def write_png(self, path: str | PathLike[str], *, title: str) -> None:
         """Draw the curve.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -10,9 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from phi3_industry.errors import ConfigurationError, TrainingDataError
-from phi3_industry.finetuning.config import FinetuneConfig, Recipe
-from phi3_industry.finetuning.examples import TokenizedRow, tokenize_rows
+from phi3_industry.finetuning.config import FinetuneConfig, Method, Recipe
+from phi3_industry.finetuning.examples import IGNORED, TokenizedRow, tokenize_rows
 from phi3_industry.finetuning.folders import check_target
+from phi3_industry.finetuning.resources import (
+    TrainingMemory,
+    check_disk,
+    check_memory,
+    estimate_training_memory,
+)
 from phi3_industry.finetuning.training_set import TrainingSet
 from phi3_industry.models.adapter import (
     MANIFEST_NAME,
@@ -24,9 +29,8 @@ from phi3_industry.models.loading import LoadedModel
 
 __all__ = ["PreflightReport", "check_output", "preflight"]
 
-_BYTES_PER_WEIGHT = 4  # adapters are kept in float32
-_COPIES = 2  # the new adapter beside the one that it replaces
-_LOGS_BYTES = 20_000_000
+_DOUBLED_RANK = 2
+"""A PiSSA adapter is saved as the difference of two, side by side."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +46,8 @@ class PreflightReport:
         base_parameters: Parameters of the base model.
         train: The training rows as token ids.
         validation: The held-out rows as token ids.
+        validation_slices: The slice of each held-out row.
+        memory: Estimate of what training takes.
         pad_token_id: The token that fills up shorter rows; it carries no loss.
         notes: What is allowed but worth knowing.
     """
@@ -53,6 +59,8 @@ class PreflightReport:
     base_parameters: int
     train: list[TokenizedRow]
     validation: list[TokenizedRow]
+    validation_slices: list[str]
+    memory: TrainingMemory
     pad_token_id: int
     notes: tuple[str, ...] = ()
 
@@ -71,6 +79,7 @@ class PreflightReport:
         lines.append(f"{'together':<{width}}  {count:>5}  {self.trained_parameters:>12,}")
         share = self.trained_parameters / self.base_parameters
         lines.append(f"{share:.2%} of the base model's {self.base_parameters:,} parameters")
+        lines.append(str(self.memory))
         lines.extend(self.notes)
         return "\n".join(lines)
 
@@ -107,19 +116,51 @@ def preflight(
 
     Raises:
         TargetModuleError: A target is in no layer of the model.
-        ConfigurationError: The chat template loses text, or ``max_length`` is above the window.
+        ConfigurationError: The chat template loses text, ``max_length`` is above the window, or
+            the run does not fit into memory.
         TrainingDataError: A row is too long or empty.
         FileExistsError: ``output_dir`` holds something else.
         OSError: There is too little room on the disk.
     """
     path = check_output(output_dir)
-    base_parameters = loaded.memory.parameters
+    base_parameters = loaded.model.num_parameters()
     recipe = config.recipe(base_parameters)
     targets = resolve_target_modules(loaded.model, config.target_modules)
-    modules = _module_parameters(loaded.model, targets, rank=recipe.lora_rank)
-    weights = sum(parameters for _, parameters in modules.values())
-    _check_disk(path, needed=weights * _BYTES_PER_WEIGHT * _COPIES + _LOGS_BYTES)
+    modules = _module_parameters(loaded.model, targets, rank=recipe.lora_rank, method=config.method)
+    trained = sum(parameters for _, parameters in modules.values())
+    check_disk(
+        path, trained_parameters=trained * (_DOUBLED_RANK if config.method == "pissa" else 1)
+    )
     _check_text_survives(train_set, loaded.chat_format)
+    train, validation = _tokenize(loaded, train_set, config)
+    memory = estimate_training_memory(
+        loaded.model.config.to_dict(),
+        recipe,
+        weights=loaded.memory.weights_bytes,
+        trained_parameters=trained,
+        longest_row=max(len(row.input_ids) for row in train),
+        dtype=loaded.dtype,
+    )
+    if config.check_memory:
+        check_memory(memory, recipe, device=loaded.device)
+    return PreflightReport(
+        config=config,
+        recipe=recipe,
+        target_modules=targets,
+        module_parameters=modules,
+        base_parameters=base_parameters,
+        train=train,
+        validation=validation,
+        validation_slices=[row.slice for row in train_set.split("validation")],
+        memory=memory,
+        pad_token_id=_pad_token_id(loaded),
+        notes=tuple(_length_notes([*train, *validation], loaded.checkpoint.length_cliffs)),
+    )
+
+
+def _tokenize(
+    loaded: LoadedModel, train_set: TrainingSet, config: FinetuneConfig
+) -> tuple[list[TokenizedRow], list[TokenizedRow]]:
     window = loaded.checkpoint.context_window
     if config.max_length is not None and config.max_length > window:
         raise ConfigurationError(
@@ -131,30 +172,23 @@ def preflight(
         tokenize_rows(train_set.split(split), loaded.chat_format, max_length=max_length)
         for split in ("train", "validation")
     )
-    _check_single_start(train, loaded.tokenizer.bos_token_id)
-    return PreflightReport(
-        config=config,
-        recipe=recipe,
-        target_modules=targets,
-        module_parameters=modules,
-        base_parameters=base_parameters,
-        train=train,
-        validation=validation,
-        pad_token_id=_pad_token_id(loaded),
-        notes=tuple(_length_notes([*train, *validation], loaded.checkpoint.length_cliffs)),
-    )
+    for rows in (train, validation):
+        _check_masks(rows, loaded.chat_format)
+        _check_single_start(rows, loaded.tokenizer.bos_token_id)
+    return train, validation
 
 
 def _module_parameters(
-    model: Any, targets: Sequence[str], *, rank: int
+    model: Any, targets: Sequence[str], *, rank: int, method: Method
 ) -> dict[str, tuple[int, int]]:
-    """Count each target's layers and the parameters of their two matrices."""
+    """Count each target's layers and the parameters of their two matrices, and DoRA's lengths."""
     counted = dict.fromkeys(targets, (0, 0))
     for name, (rows, columns) in linear_module_names(model).items():
         target = name.rsplit(".", 1)[-1]
         if target in counted:
             layers, parameters = counted[target]
-            counted[target] = (layers + 1, parameters + rank * (rows + columns))
+            lengths = rows if method == "dora" else 0
+            counted[target] = (layers + 1, parameters + rank * (rows + columns) + lengths)
     return counted
 
 
@@ -169,6 +203,20 @@ def _check_text_survives(train_set: TrainingSet, chat_format: ChatFormat) -> Non
                     f"The chat template loses the {message['role']} message. Use the "
                     "checkpoint's current chat template."
                 )
+
+
+def _check_masks(rows: Sequence[TokenizedRow], chat_format: ChatFormat) -> None:
+    """Check that each row trains its answer with the token that ends it, and not its prompt."""
+    for number, row in enumerate(rows, start=1):
+        prompt = len(row.labels) - row.trained
+        whole = row.labels[:prompt] == [IGNORED] * prompt and row.trained
+        if not prompt or not whole or row.labels[-1] not in chat_format.stop_token_ids:
+            raise TrainingDataError(
+                f"{row.trained} of its {len(row.labels)} tokens would be trained, with the label "
+                f"{row.labels[-1]} at the end. The answer and the token that ends it have to be "
+                "trained, and the prompt has not. Use the checkpoint's own chat template.",
+                record=number,
+            )
 
 
 def _check_single_start(rows: Sequence[TokenizedRow], bos_token_id: int | None) -> None:
@@ -189,16 +237,6 @@ def _pad_token_id(loaded: LoadedModel) -> int:
         if token is not None and 0 <= token < size and token not in ends:
             return int(token)
     return next(token for token in range(size) if token not in ends)
-
-
-def _check_disk(path: Path, *, needed: int) -> None:
-    existing = next(folder for folder in path.parents if folder.exists())
-    free = shutil.disk_usage(existing).free
-    if free < needed:
-        raise OSError(
-            f"The adapter and its logs need up to {needed / 1e6:.0f} MB in '{existing}' and "
-            f"{free / 1e6:.0f} MB are free. Free some room or choose another output_dir."
-        )
 
 
 def _length_notes(rows: Sequence[TokenizedRow], cliffs: Sequence[int]) -> list[str]:

@@ -6,30 +6,41 @@ This module imports torch, PEFT and TRL; it is imported when training begins.
 from __future__ import annotations
 
 import math
-import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from peft import LoraConfig, get_peft_model
-from tqdm import tqdm
-from transformers import PrinterCallback, ProgressCallback, TrainerCallback, set_seed
+from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallback
 from trl import SFTConfig, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from phi3_industry.errors import EngineError
-from phi3_industry.finetuning.curve import CSV_NAME, LossCurve, LossPoint
+from phi3_industry.finetuning.acceleration import Acceleration, choose_acceleration
+from phi3_industry.finetuning.checkpoints import complete_checkpoints, step_of
+from phi3_industry.finetuning.config import FinetuneConfig, Recipe
+from phi3_industry.finetuning.curve import LossCurve
 from phi3_industry.finetuning.examples import TokenizedRow
+from phi3_industry.finetuning.new_adapter import (
+    attach_new_adapter,
+    has_finite_weights,
+    save_adapter,
+    take_back,
+)
 from phi3_industry.finetuning.preflight import PreflightReport
+from phi3_industry.finetuning.processes import ThisProcess, share_rows
+from phi3_industry.finetuning.progress import CURVE_NAME, SPIKE_STEPS, Watcher
+from phi3_industry.finetuning.slice_scores import BeforeAndAfter, score_slices
 from phi3_industry.models.loading import LoadedModel
 
-__all__ = ["TrainedAdapter", "train_adapter"]
+__all__ = ["TrainedAdapter", "failure", "train_adapter"]
 
-_STEPS_BEFORE_ESTIMATE = 3
-_SECONDS_BETWEEN_WRITES = 5.0
+_CHECKPOINTS_A_RUN = 20
+_KEPT_CHECKPOINTS = 2
+_INITIAL = "initial"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,21 +48,29 @@ class TrainedAdapter:
     """What training yielded.
 
     Attributes:
-        model: The PEFT model; its base is the one that was given.
         curve: The loss curve.
-        seconds: Seconds of training, evaluation left out.
+        seconds: Seconds of training, those before an interruption included.
+        scores: The held-out rows before and after.
+        step: The optimiser step whose weights these are.
+        failed_at: The step at which the loss was lost; the weights are those of an earlier one.
+        save: Writes the adapter into a folder; every process has to call it.
     """
 
-    model: Any
     curve: LossCurve
     seconds: float
+    scores: BeforeAndAfter
+    step: int
+    failed_at: int | None
+    save: Callable[[Path], None]
 
 
 def train_adapter(
     loaded: LoadedModel,
     report: PreflightReport,
     *,
-    log_dir: Path,
+    run_folder: Path,
+    resume_from: Path | None,
+    process: ThisProcess,
     say: Callable[[str], None],
     show_progress: bool,
 ) -> TrainedAdapter:
@@ -60,7 +79,9 @@ def train_adapter(
     Args:
         loaded: The base model; it becomes part of the PEFT model.
         report: What to train on, checked.
-        log_dir: A folder, in which the curve's CSV grows while training goes on.
+        run_folder: Where checkpoints are kept and the curve grows while training goes on.
+        resume_from: The checkpoint to go on from.
+        process: Which of the processes that train together this is.
         say: Takes lines for the user.
         show_progress: Whether to show a progress bar.
 
@@ -68,78 +89,130 @@ def train_adapter(
         The trained adapter.
 
     Raises:
-        EngineError: The loss stopped being a number.
+        EngineError: The loss was lost before there was any checkpoint.
+        ConfigurationError: The rows of a step cannot be shared among the processes.
     """
-    model = _with_new_adapter(loaded, report)
+    _keep_differentiable(loaded.model)
+    held_out = report.validation, report.validation_slices
+    before = score_slices(loaded.model, *held_out)
+    model = attach_new_adapter(loaded, report, initial=run_folder / _INITIAL)
     curve = LossCurve()
-    watcher = _Watcher(curve, log_dir / CSV_NAME, say=say, show_progress=show_progress)
-    trainer = _QuietTrainer(
-        model=model,
-        args=_arguments(loaded, report, log_dir),
-        train_dataset=_dataset(report.train),
-        eval_dataset=_dataset(report.validation) if report.validation else None,
-        processing_class=loaded.tokenizer,
-        # given here, because TRL's own choice would rewrite the pad token of tokenizer and model
-        data_collator=DataCollatorForLanguageModeling(pad_token_id=report.pad_token_id),
-        callbacks=[watcher],
-    )
-    trainer.remove_callback(PrinterCallback)
-    trainer.remove_callback(ProgressCallback)
+    if resume_from is not None:
+        curve = LossCurve.read_json(resume_from / CURVE_NAME)
+    watcher = Watcher(curve, run_folder, say=say, show_progress=show_progress, leads=process.leads)
+    trainer = _trainer(model, loaded, report, process=process, folder=run_folder, watcher=watcher)
     _keep_float32(model)
-    _keep_differentiable(model)
-    if report.validation:
-        curve.validation[0] = trainer.evaluate()["eval_loss"]
     started = time.monotonic()
+    earlier = curve.points[-1].seconds if curve.points else 0.0
     try:
-        trainer.train()
+        trainer.train(resume_from_checkpoint=None if resume_from is None else str(resume_from))
     finally:
         watcher.close()
-    seconds = time.monotonic() - started
+    seconds = earlier + time.monotonic() - started
+    step = trainer.state.global_step
     if watcher.failed_at is not None:
-        raise _diverged(watcher.failed_at, curve, report)
-    if report.validation:
-        curve.validation[trainer.state.global_step] = trainer.evaluate()["eval_loss"]
-    return TrainedAdapter(model=model, curve=curve, seconds=seconds)
-
-
-def _with_new_adapter(loaded: LoadedModel, report: PreflightReport) -> Any:
-    config, recipe = report.config, report.recipe
-    set_seed(config.seed)  # the adapter's first weights are drawn here
-    model = get_peft_model(
-        loaded.model,
-        LoraConfig(
-            task_type="CAUSAL_LM",
-            r=recipe.lora_rank,
-            lora_alpha=recipe.lora_alpha,
-            lora_dropout=config.lora_dropout,
-            target_modules=report.target_modules,
-            revision=loaded.revision,
-        ),
+        good = _last_good(run_folder, curve, watcher.failed_at)
+        if good is None:
+            raise failure(curve, report, at=watcher.failed_at)
+        take_back(trainer.model, good)
+        step = step_of(good)
+    elif report.config.early_stopping_patience and trainer.state.best_global_step:
+        step = trainer.state.best_global_step
+    scores = BeforeAndAfter(before=before, after=score_slices(trainer.model, *held_out))
+    if scores.loss is not None:
+        curve.validation[0], curve.validation[step] = scores.loss
+    return TrainedAdapter(
+        curve=curve,
+        seconds=seconds,
+        scores=scores,
+        step=step,
+        failed_at=watcher.failed_at,
+        save=lambda folder: _save(trainer, folder, initial=run_folder / _INITIAL),
     )
-    # PEFT writes where the base was loaded from; an adapter should name it and hold no path
-    model.peft_config["default"].base_model_name_or_path = loaded.name
-    return model
 
 
-def _diverged(step: int, curve: LossCurve, report: PreflightReport) -> EngineError:
-    before = ", ".join(f"{point.loss:.4g}" for point in curve.points[-5:])
+def failure(curve: LossCurve, report: PreflightReport, *, at: int, kept: str = "") -> EngineError:
+    """Word the error of a run that lost its way.
+
+    Args:
+        curve: The curve up to there.
+        report: What it was to train.
+        at: The step at which it did.
+        kept: A sentence that says where the last good adapter is.
+    """
+    last = ", ".join(f"{point.loss:.4g}" for point in curve.points[-SPIKE_STEPS:])
+    what = "is no number any more"
+    if curve.points and curve.points[-1].step == at:
+        what = "has stayed above where it began"
     return EngineError(
-        f"Training stopped at step {step}: the loss is no number any more (the last losses were "
-        f"{before or 'none'}). Lower learning_rate, now {report.recipe.learning_rate:g}, or "
-        f"max_grad_norm, now {report.config.max_grad_norm:g}."
+        f"Training stopped at step {at}: the loss {what} (the last losses were {last or 'none'}). "
+        f"{kept or 'There was no checkpoint yet.'} Lower learning_rate, now "
+        f"{report.recipe.learning_rate:g}, or max_grad_norm, now {report.config.max_grad_norm:g}."
     )
 
 
-def _arguments(loaded: LoadedModel, report: PreflightReport, log_dir: Path) -> SFTConfig:
-    config, recipe = report.config, report.recipe
+def _last_good(folder: Path, curve: LossCurve, failed_at: int) -> Path | None:
+    """Find the last checkpoint from before the loss was lost."""
+    good = [path for path in complete_checkpoints(folder) if has_finite_weights(path)]
+    spike = bool(curve.points) and curve.points[-1].step == failed_at
+    latest = failed_at - (SPIKE_STEPS if spike else 1)
+    return next((path for path in reversed(good) if step_of(path) <= latest), None)
+
+
+def _trainer(
+    model: Any,
+    loaded: LoadedModel,
+    report: PreflightReport,
+    *,
+    process: ThisProcess,
+    folder: Path,
+    watcher: Watcher,
+) -> Any:
+    config = report.config
+    acceleration = choose_acceleration(
+        device=loaded.device, dtype=loaded.dtype, quantization=loaded.quantization
+    )
+    if acceleration.attention != loaded.attention:
+        loaded.model.set_attn_implementation(acceleration.attention)
+    callbacks: list[Any] = [watcher]
+    if config.early_stopping_patience is not None:
+        callbacks.append(EarlyStoppingCallback(config.early_stopping_patience))
+    with warnings.catch_warnings():
+        # kernels of the hub, which TRL names in its place, would have to be downloaded
+        warnings.filterwarnings("ignore", "`use_liger_kernel=True` is deprecated", FutureWarning)
+        trainer = _QuietTrainer(
+            model=model,
+            args=_arguments(loaded, report, process, acceleration, folder),
+            train_dataset=_dataset(report.train),
+            eval_dataset=_dataset(report.validation) if report.validation else None,
+            processing_class=loaded.tokenizer,
+            # given here, because TRL's own choice would rewrite the pad token of tokenizer and
+            # model; without padding it sends position ids that begin anew with each row and no
+            # attention mask, by which transformers keeps the rows apart
+            data_collator=DataCollatorForLanguageModeling(
+                pad_token_id=report.pad_token_id, padding_free=config.packing
+            ),
+            callbacks=callbacks,
+        )
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    return trainer
+
+
+def _arguments(
+    loaded: LoadedModel,
+    report: PreflightReport,
+    process: ThisProcess,
+    acceleration: Acceleration,
+    folder: Path,
+) -> SFTConfig:
+    config, recipe = report.config, share_rows(report.recipe, process)
     on_cpu = loaded.device == "cpu"
-    known = {item.name for item in fields(SFTConfig)}
-    # transformers has renamed it; releases before 5.23 know the old name alone
-    checkpointing = "activation_checkpointing"
-    if checkpointing not in known:
-        checkpointing = "gradient_checkpointing"
+    save_steps = config.save_steps or math.ceil(
+        _count_steps(config, report.recipe, rows=len(report.train)) / _CHECKPOINTS_A_RUN
+    )
     return SFTConfig(
-        output_dir=str(log_dir),
+        output_dir=str(folder),
         seed=config.seed,
         data_seed=config.seed,
         learning_rate=recipe.learning_rate,
@@ -148,24 +221,63 @@ def _arguments(loaded: LoadedModel, report: PreflightReport, log_dir: Path) -> S
         per_device_train_batch_size=recipe.batch_size,
         per_device_eval_batch_size=recipe.batch_size,
         gradient_accumulation_steps=recipe.gradient_accumulation_steps,
-        **{checkpointing: recipe.gradient_checkpointing},
         warmup_steps=config.warmup_ratio,  # below 1 it is a share of all steps
         lr_scheduler_type=config.lr_scheduler,
+        optim=acceleration.optimizer,
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
         logging_steps=config.logging_steps,
         logging_nan_inf_filter=False,  # else a loss that is no number would be logged as a number
-        bf16=loaded.dtype == "bfloat16",
+        bf16=acceleration.bf16,
+        use_liger_kernel=acceleration.liger,
         use_cpu=on_cpu,
         dataloader_pin_memory=not on_cpu,
+        ddp_find_unused_parameters=False,
         max_length=None,  # rows are measured before and never cut
         dataset_kwargs={"skip_prepare_dataset": True},
-        save_strategy="no",
-        eval_strategy="no",
-        report_to="none",
+        save_strategy="steps",
+        save_steps=save_steps,
+        save_total_limit=_KEPT_CHECKPOINTS,
+        report_to=list(config.report_to) or "none",
         disable_tqdm=True,
         router_aux_loss_coef=0.0,  # as Phi-3.5-MoE's own; TRL cannot compute it for that model
+        **_early_stopping(config, save_steps),
+        **_renamed(config, recipe),
     )
+
+
+def _early_stopping(config: FinetuneConfig, save_steps: int) -> dict[str, Any]:
+    if config.early_stopping_patience is None:
+        return {"eval_strategy": "no"}
+    return {
+        "eval_strategy": "steps",
+        "eval_steps": save_steps,
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "eval_loss",
+        "greater_is_better": False,
+        "restore_callback_states_from_checkpoint": True,
+    }
+
+
+def _renamed(config: FinetuneConfig, recipe: Recipe) -> dict[str, Any]:
+    """Give the settings that transformers has renamed, by the name that this release knows."""
+    known = {item.name for item in fields(SFTConfig)}
+    checkpointing = "activation_checkpointing"
+    if checkpointing not in known:
+        checkpointing = "gradient_checkpointing"
+    renamed: dict[str, Any] = {checkpointing: recipe.gradient_checkpointing}
+    if config.group_by_length and "train_sampling_strategy" in known:
+        renamed["train_sampling_strategy"] = "group_by_length"
+    elif config.group_by_length:
+        renamed["group_by_length"] = True
+    return renamed
+
+
+def _count_steps(config: FinetuneConfig, recipe: Recipe, *, rows: int) -> int:
+    if config.max_steps is not None:
+        return config.max_steps
+    rows_a_step = recipe.batch_size * recipe.gradient_accumulation_steps
+    return math.ceil(math.ceil(rows / rows_a_step) * recipe.num_epochs)
 
 
 def _dataset(rows: Sequence[TokenizedRow]) -> Dataset:
@@ -175,6 +287,14 @@ def _dataset(rows: Sequence[TokenizedRow]) -> Dataset:
             "labels": [row.labels for row in rows],
         }
     )
+
+
+def _save(trainer: Any, folder: Path, *, initial: Path) -> None:
+    state = trainer.accelerator.get_state_dict(trainer.model) if trainer.is_fsdp_enabled else None
+    if trainer.is_world_process_zero():
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        save_adapter(model, folder, initial=initial, state_dict=state)
+    trainer.accelerator.wait_for_everyone()
 
 
 def _keep_float32(model: Any) -> None:
@@ -201,81 +321,19 @@ def _keep_differentiable(model: Any) -> None:
 
 
 class _QuietTrainer(SFTTrainer):  # type: ignore[misc]  # TRL ships no type information
-    """TRL's trainer without its report to its makers: training reaches no network."""
+    """TRL's trainer without its report to its makers, its card, and the copies of the tokenizer."""
 
     def _send_telemetry(self) -> None:
-        """Send nothing."""
+        """Send nothing: training reaches no network."""
 
+    def create_model_card(self, *_: Any, **__: Any) -> None:
+        """Write no card into checkpoints."""
 
-class _Watcher(TrainerCallback):  # type: ignore[misc]  # transformers is not followed by mypy
-    """Keeps the curve, shows progress, and stops a run whose loss is no number."""
-
-    def __init__(
-        self,
-        curve: LossCurve,
-        csv_path: Path,
-        *,
-        say: Callable[[str], None],
-        show_progress: bool,
-    ) -> None:
-        self.failed_at: int | None = None
-        self._curve = curve
-        self._csv_path = csv_path
-        self._written = -math.inf
-        self._say = say
-        self._show_progress = show_progress
-        self._bar: Any = None
-        self._started = 0.0
-
-    def on_train_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
-        """Open the progress bar."""
-        self._started = time.monotonic()
-        if self._show_progress:
-            self._bar = tqdm(total=state.max_steps, desc="Training", unit="step", file=sys.stderr)
-
-    def on_step_end(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
-        """Move the progress bar, and say once how long the run will take."""
-        if self._bar is not None:
-            self._bar.update(1)
-        if state.global_step == min(_STEPS_BEFORE_ESTIMATE, state.max_steps):
-            each = (time.monotonic() - self._started) / state.global_step
-            self._say(
-                f"{each:.2f} s a step: about {each * state.max_steps:.0f} s for "
-                f"{state.max_steps} steps"
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """Save the adapter alone."""
+        if self.args.should_save:
+            options = {} if state_dict is None else {"state_dict": state_dict}
+            model = self.accelerator.unwrap_model(self.model)
+            model.save_pretrained(
+                output_dir or self.args.output_dir, save_embedding_layers=False, **options
             )
-
-    def on_log(
-        self,
-        _args: Any,
-        state: Any,
-        control: Any,
-        logs: Any = None,
-        **_: Any,
-    ) -> None:
-        """Take in one point of the curve."""
-        if not logs or "loss" not in logs:
-            return
-        point = LossPoint(
-            step=state.global_step,
-            epoch=float(state.epoch or 0),
-            loss=float(logs["loss"]),
-            learning_rate=float(logs.get("learning_rate", 0.0)),
-            grad_norm=float(logs.get("grad_norm", 0.0)),
-            seconds=time.monotonic() - self._started,
-        )
-        if not (math.isfinite(point.loss) and math.isfinite(point.grad_norm)):
-            self.failed_at = self.failed_at or point.step
-            control.should_training_stop = True
-            return
-        self._curve.points.append(point)
-        if point.seconds - self._written > _SECONDS_BETWEEN_WRITES:
-            self._curve.write_csv(self._csv_path)
-            self._written = point.seconds
-        if self._bar is not None:
-            self._bar.set_postfix(loss=f"{point.loss:.3f}")
-
-    def close(self) -> None:
-        """Close the progress bar."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from phi3_industry._optional import import_optional
 from phi3_industry.errors import MissingDependencyError
+from phi3_industry.finetuning.checkpoints import open_run, run_folder_of, step_of
 from phi3_industry.finetuning.config import FinetuneConfig
 from phi3_industry.finetuning.curve import CSV_NAME, LOG_NAME, PLOT_NAME
 from phi3_industry.finetuning.folders import replaced_folder
+from phi3_industry.finetuning.processes import ThisProcess
 from phi3_industry.finetuning.training_set import TrainingSet
 from phi3_industry.llms import Phi3LLM
-from phi3_industry.models.adapter import MANIFEST_NAME, AdapterManifest, write_manifest
+from phi3_industry.models.adapter import (
+    MANIFEST_NAME,
+    AdapterManifest,
+    read_manifest,
+    write_manifest,
+)
 
 if TYPE_CHECKING:
     from phi3_industry.finetuning.preflight import PreflightReport
@@ -27,6 +37,8 @@ __all__ = ["LOG_FOLDER", "LoraFinetuneEngine"]
 
 LOG_FOLDER = "training"
 """Folder inside an adapter that holds the loss curve and the log of its training."""
+
+_TENSORBOARD = "runs"  # transformers' own
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -89,6 +101,7 @@ class LoraFinetuneEngine:
         self._train_set = train_set
         self._show_progress = show_progress
         self._report = report
+        self._process = ThisProcess.from_environment()
         if isinstance(model, Phi3LLM):
             self._source: dict[str, Any] = {
                 "model": model.model,
@@ -104,27 +117,39 @@ class LoraFinetuneEngine:
                 "local_files_only": local_files_only,
             }
 
-    def finetune(self) -> AdapterManifest:
+    def finetune(self, *, resume: bool = False) -> AdapterManifest:
         """Train the adapter and write its folder.
 
         Beside PEFT's files and the manifest the folder holds ``training/`` with the loss curve
-        as ``loss.csv`` and ``loss.png`` and the log as ``log.json``.
+        as ``loss.csv`` and ``loss.png`` and the log as ``log.json``. While it trains, curve and
+        checkpoints are in the hidden folder ``.NAME.training`` beside it; what is killed there at
+        any moment goes on from its last complete checkpoint.
+
+        Under ``accelerate launch`` or ``torchrun`` each process calls it; the first one writes.
+
+        Args:
+            resume: Whether an interrupted run goes on. Without one, training begins anew.
 
         Returns:
-            The manifest as written; ``metrics`` says what training did to the loss.
+            The manifest as written; ``metrics`` says what training did to the held-out rows, by
+            slice, and ``metrics["verdict"]`` whether it made the model better.
 
         Raises:
             TrainingDataError: The rows cannot be trained on.
             TargetModuleError: A target is in no layer of the model.
-            ConfigurationError: The settings contradict the model.
+            ConfigurationError: The settings contradict the model, or those of the interrupted
+                run, or the run does not fit into memory.
             ModelLoadError: The model does not load.
-            FileExistsError: ``output_dir`` holds something else than an adapter of ours.
+            MissingDependencyError: A tracker of ``report_to`` is not installed.
+            FileExistsError: ``output_dir`` holds something else than an adapter of ours, or an
+                interrupted run could go on.
             OSError: There is too little room on the disk.
-            EngineError: The loss stopped being a number.
+            EngineError: The loss was lost; the last good adapter is in a folder of its own.
         """
         from phi3_industry.finetuning.preflight import check_output, preflight
 
         path = check_output(self.output_dir)
+        self._check_trackers()
         train_set = self._train_set
         if not isinstance(train_set, TrainingSet):
             train_set = TrainingSet.load(train_set)
@@ -132,30 +157,51 @@ class LoraFinetuneEngine:
         checked = preflight(loaded, train_set, self.config, output_dir=path)
         self._say(checked.table())
         self._say(_settings_line(checked, loaded))
-        from phi3_industry.finetuning.sft import train_adapter
+        run_folder = run_folder_of(path)
+        resume_from = open_run(
+            run_folder,
+            _identity(loaded, train_set, checked),
+            resume=resume,
+            writes=self._process.leads,
+        )
+        if resume:
+            found = f"It goes on after step {step_of(resume_from)}." if resume_from else ""
+            self._say(found or "There is no checkpoint to go on from; training begins anew.")
+        from phi3_industry.finetuning.sft import failure, train_adapter
 
-        with replaced_folder(path, marker=MANIFEST_NAME) as folder:
-            (folder / LOG_FOLDER).mkdir()
-            trained = train_adapter(
-                loaded,
-                checked,
-                log_dir=folder / LOG_FOLDER,
-                say=self._say,
-                show_progress=self._show_progress,
-            )
-            _save_adapter(trained, folder)
-            metrics = _metrics(trained, checked)
-            self._write_logs(trained, metrics, folder / LOG_FOLDER)
-            manifest = write_manifest(
-                folder,
-                loaded,
-                prompt_fingerprint=train_set.prompt_fingerprint,
-                method=self.config.method,
-                data_fingerprint=train_set.fingerprint,
-                metrics=metrics,
-            )
+        trained = train_adapter(
+            loaded,
+            checked,
+            run_folder=run_folder,
+            resume_from=resume_from,
+            process=self._process,
+            say=self._say,
+            show_progress=self._show_progress and self._process.leads,
+        )
+        if trained.failed_at is not None:
+            path = path.with_name(f"{path.name}-step-{trained.step}")
+        metrics = _metrics(trained, checked)
+        with self._written_folder(path) as folder:
+            trained.save(folder)
+            if self._process.leads:
+                self._write_logs(trained, metrics, folder / LOG_FOLDER, run_folder)
+                write_manifest(
+                    folder,
+                    loaded,
+                    prompt_fingerprint=train_set.prompt_fingerprint,
+                    method=self.config.method,
+                    data_fingerprint=train_set.fingerprint,
+                    metrics=metrics,
+                )
+        if self._process.leads:
+            shutil.rmtree(run_folder, ignore_errors=True)
+        if trained.failed_at is not None:
+            kept = f"The adapter as it was at step {trained.step} is in '{path}'."
+            raise failure(trained.curve, checked, at=trained.failed_at, kept=kept)
+        if trained.scores.before:
+            self._say(trained.scores.table())
         self._say(f"The adapter is in '{path}'. {_outcome(metrics)}")
-        return manifest
+        return read_manifest(path)
 
     def get_finetuned_model(self, **kwargs: Any) -> Phi3LLM:
         """Give the model with the adapter in ``output_dir``.
@@ -178,7 +224,7 @@ class LoraFinetuneEngine:
         name = self.output_dir.absolute().name
         llm = self._llm
         if llm is None or kwargs:
-            defaults = {"quantization": "nf4" if self.config.method == "qlora" else None}
+            defaults = {"quantization": self.config.quantization}
             llm = Phi3LLM(**{**self._source, **defaults, **kwargs})
         if name in llm.adapters:
             llm.unload_adapter(name)
@@ -191,12 +237,30 @@ class LoraFinetuneEngine:
         return load_base_model(
             self._source["model"],
             revision=self._source["revision"],
-            quantization="nf4" if self.config.method == "qlora" else None,
-            device=self._source["device"],
+            quantization=self.config.quantization,
+            device=self._process.device(self._source["device"]),
             local_files_only=self._source["local_files_only"],
         )
 
-    def _write_logs(self, trained: TrainedAdapter, metrics: dict[str, Any], folder: Path) -> None:
+    def _check_trackers(self) -> None:
+        if "tensorboard" in self.config.report_to:
+            import_optional("tensorboard", purpose="report to TensorBoard")
+
+    @contextmanager
+    def _written_folder(self, path: Path) -> Iterator[Path]:
+        """Give the folder to fill; of several processes the first one alone has any."""
+        if not self._process.leads:
+            yield path
+            return
+        with replaced_folder(path, marker=MANIFEST_NAME) as folder:
+            yield folder
+
+    def _write_logs(
+        self, trained: TrainedAdapter, metrics: dict[str, Any], folder: Path, run_folder: Path
+    ) -> None:
+        folder.mkdir()
+        if (run_folder / _TENSORBOARD).is_dir():
+            shutil.copytree(run_folder / _TENSORBOARD, folder / _TENSORBOARD)
         trained.curve.write_csv(folder / CSV_NAME)
         trained.curve.write_json(folder / LOG_NAME, run=metrics)
         try:
@@ -205,6 +269,8 @@ class LoraFinetuneEngine:
             self._say(f"There is no {PLOT_NAME}, only {CSV_NAME}. {error}")
 
     def _say(self, text: str) -> None:
+        if not self._process.leads:
+            return
         if self._report is not None:
             self._report(text)
         elif self._show_progress:
@@ -215,10 +281,16 @@ class LoraFinetuneEngine:
             _LOGGER.info("%s", text)
 
 
-def _save_adapter(trained: TrainedAdapter, folder: Path) -> None:
-    # the embedding is never trained here, and asking PEFT to find out would reach the hub
-    trained.model.save_pretrained(str(folder), save_embedding_layers=False)
-    (folder / "README.md").unlink(missing_ok=True)  # PEFT's form of empty headings
+def _identity(
+    loaded: LoadedModel, train_set: TrainingSet, checked: PreflightReport
+) -> dict[str, Any]:
+    """Say what decides the outcome of a run, so that another one is not taken for it."""
+    return {
+        "base_weights": loaded.weights_fingerprint,
+        "rows": train_set.fingerprint,
+        **checked.config.identity(),
+        **asdict(checked.recipe),
+    }
 
 
 def _settings_line(checked: PreflightReport, loaded: LoadedModel) -> str:
@@ -236,25 +308,34 @@ def _settings_line(checked: PreflightReport, loaded: LoadedModel) -> str:
 def _metrics(trained: TrainedAdapter, checked: PreflightReport) -> dict[str, Any]:
     """Say what training did, as JSON values for the manifest and the log."""
     config, recipe, points = checked.config, checked.recipe, trained.curve.points
-    validation = list(trained.curve.validation.values())
+    loss = trained.scores.loss or (None, None)
     return {
         "train_rows": len(checked.train),
         "validation_rows": len(checked.validation),
         "trained_parameters": checked.trained_parameters,
-        "steps": points[-1].step if points else 0,
+        "steps": trained.step,
         "seconds": round(trained.seconds, 1),
         "train_loss_first": points[0].loss if points else None,
         "train_loss_last": points[-1].loss if points else None,
-        "validation_loss_before": validation[0] if validation else None,
-        "validation_loss_after": validation[-1] if validation else None,
+        "validation_loss_before": loss[0],
+        "validation_loss_after": loss[1],
+        **trained.scores.to_json(),
         **asdict(recipe),
+        "packing": config.packing,
         "seed": config.seed,
     }
 
 
+_OUTCOMES = {
+    "better": "training made it better",
+    "worse": "it is WORSE than before: use the base model, or other data",
+    "mixed": "answers and loss disagree: measure it on your questions before you use it",
+}
+
+
 def _outcome(metrics: dict[str, Any]) -> str:
-    before, after = metrics["validation_loss_before"], metrics["validation_loss_after"]
-    if before is None:
+    if metrics["verdict"] == "not measured":
         return "No row was held out, so nothing says whether it helps."
-    verdict = "helped" if after < before else "did not help: use the base model, or other data"
-    return f"On held-out rows the loss went from {before:.3f} to {after:.3f}; training {verdict}."
+    before, after = metrics["validation_loss_before"], metrics["validation_loss_after"]
+    outcome = _OUTCOMES[metrics["verdict"]]
+    return f"On held-out rows the loss went from {before:.3f} to {after:.3f}; {outcome}."
