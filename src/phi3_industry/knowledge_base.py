@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +16,14 @@ from llama_index.core.schema import Document
 from llama_index.core.vector_stores.types import MetadataFilters
 
 from phi3_industry.errors import IngestionError
-from phi3_industry.ingestion.candidates import Candidate, from_document, from_file, known_origin
+from phi3_industry.ingestion.candidates import (
+    Candidate,
+    from_document,
+    from_file,
+    from_query,
+    known_origin,
+)
+from phi3_industry.ingestion.database import SqlQuery
 from phi3_industry.ingestion.folder import FolderListing, list_folder
 from phi3_industry.ingestion.intake import Intake
 from phi3_industry.ingestion.limits import DEFAULT_LIMITS, ReadLimits
@@ -128,7 +135,9 @@ class KnowledgeBase:
     @property
     def documents(self) -> list[str]:
         """Ids of the documents, sorted."""
-        return sorted(self._store.ref_doc_ids())
+        records = self._intake.records()
+        ids = self._store.ref_doc_ids()
+        return sorted({records[i].part_of(i) if i in records else i for i in ids})
 
     def add(self, source: Source, *, show_progress: bool = False) -> IngestReport:
         """Add documents; those that are there already and have not changed cost next to nothing.
@@ -163,6 +172,41 @@ class KnowledgeBase:
         self._intake.take([candidate], report, show_progress=show_progress, strict=True)
         return report
 
+    def add_sql(
+        self,
+        url: Any,
+        query: str,
+        *,
+        name: str,
+        parameters: Mapping[str, Any] | None = None,
+        show_progress: bool = False,
+    ) -> IngestReport:
+        """Add the rows that a database gives to a query; again, to bring them up to date.
+
+        Args:
+            url: A SQLAlchemy URL or engine. It is kept nowhere.
+            query: A query that gives rows, with an ``ORDER BY`` so that unchanged rows are known
+                as such. It cannot write.
+            name: The document's id and title, such as ``"pumps"``.
+            parameters: Values of the query's ``:name`` parameters.
+            show_progress: Whether to show a progress bar.
+
+        Returns:
+            What became of the document.
+
+        Raises:
+            IngestionError: The database cannot be reached or refuses the query.
+            MissingDependencyError: SQLAlchemy or the database's driver is not installed.
+            StoreError: The store cannot be written.
+        """
+        report = IngestReport()
+        asked = SqlQuery(
+            url=url, query=query, title=name, parameters=parameters or {}, limits=self._limits
+        )
+        candidate = from_query(asked, parser=self._parser)
+        self._intake.take([candidate], report, show_progress=show_progress, strict=True)
+        return report
+
     def refresh(self, folder: str | PathLike[str], *, show_progress: bool = False) -> IngestReport:
         """Bring the knowledge base to the state of a folder.
 
@@ -186,9 +230,11 @@ class KnowledgeBase:
         listing = list_folder(root)
         report = IngestReport()
         self._ingest_folder(root, listing, report, show_progress=show_progress)
-        for document_id, record in self._intake.records().items():
-            if record.origin == str(root.resolve()) and not _still_there(document_id, listing):
-                self._store.delete(document_id)
+        records = self._intake.records()
+        inside = {i: r for i, r in records.items() if r.origin == str(root.resolve())}
+        for document_id in sorted({record.part_of(i) for i, record in inside.items()}):
+            if not _still_there(document_id, listing):
+                self._intake.delete(document_id)
                 report.deleted.append(document_id)
         return report
 
@@ -201,9 +247,9 @@ class KnowledgeBase:
         Raises:
             StoreError: The store cannot be written.
         """
-        there = ref_doc_id in self._store.ref_doc_ids()
+        there = ref_doc_id in self.documents
         if there:
-            self._store.delete(ref_doc_id)
+            self._intake.delete(ref_doc_id)
         return there
 
     def as_retriever(self, similarity_top_k: int = 5, **settings: Any) -> HybridRetriever:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 __all__ = ["split_text"]
 
@@ -33,6 +33,7 @@ def split_text(
     max_tokens: int,
     count_tokens: Callable[[str], int],
     min_tokens: int | None = None,
+    whole: Sequence[Span] = (),
 ) -> list[str]:
     """Split a text into pieces of at most ``max_tokens``.
 
@@ -46,6 +47,8 @@ def split_text(
         count_tokens: Counts the tokens of a text.
         min_tokens: Tokens from which on a piece may end at a paragraph; two thirds of
             ``max_tokens`` if not given.
+        whole: (start, end) of parts that are cut only if one alone has more than
+            ``max_tokens``, such as code.
 
     Returns:
         The pieces in order; none of them is empty.
@@ -59,8 +62,9 @@ def split_text(
     pieces: list[str] = []
     start, tokens = 0, 0
     end = 0
-    for left, right, size in _fitting_spans(text, max_tokens, count_tokens):
+    for left, right, size in _fitting_spans(text, max_tokens, count_tokens, whole):
         ends_paragraph = _PARAGRAPH.search(text, max(start, left - 8), left) is not None
+        ends_paragraph = ends_paragraph and not any(a < left < b for a, b in whole)
         if end and (tokens + size > max_tokens or (tokens >= enough and ends_paragraph)):
             pieces += _checked(text[start:end], max_tokens, count_tokens)
             start, tokens = left, 0
@@ -85,7 +89,7 @@ def _checked(piece: str, max_tokens: int, count_tokens: Callable[[str], int]) ->
 
 
 def _fitting_spans(
-    text: str, max_tokens: int, count_tokens: Callable[[str], int]
+    text: str, max_tokens: int, count_tokens: Callable[[str], int], whole: Sequence[Span]
 ) -> Iterator[tuple[int, int, int]]:
     """Yield (start, end, tokens) of parts that fit, in order, as large as boundaries allow."""
     stack: list[tuple[int, int, int]] = [(0, len(text), 0)]
@@ -100,17 +104,22 @@ def _fitting_spans(
                 yield start, end, tokens
                 continue
         if level < len(_BOUNDARIES):
-            spans = _spans(text, start, end, _BOUNDARIES[level])
+            kept = whole if level == 0 else ()
+            spans = _spans(text, start, end, _BOUNDARIES[level], kept)
         else:
             middle = _safe_cut(text, (start + end) // 2, low=start, high=end)
             spans = [(start, middle), (middle, end)]
         stack.extend((left, right, level + 1) for left, right in reversed(spans))
 
 
-def _spans(text: str, start: int, end: int, boundary: re.Pattern[str]) -> list[Span]:
+def _spans(
+    text: str, start: int, end: int, boundary: re.Pattern[str], whole: Sequence[Span]
+) -> list[Span]:
     spans: list[Span] = []
     left = start
     for match in boundary.finditer(text, start, end):
+        if any(a < match.end() < b for a, b in whole):
+            continue
         spans.append((left, match.end()))
         left = match.end()
     if left < end:

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.schema import BaseNode, MetadataMode, TextNode
 
 from phi3_industry.errors import IngestionError, MissingDependencyError
-from phi3_industry.ingestion.candidates import Candidate, DocumentRecord
+from phi3_industry.ingestion.candidates import Candidate
+from phi3_industry.ingestion.parts import (
+    as_part,
+    digest_of_parts,
+    part_id,
+    parts_of,
+    split_parts,
+)
+from phi3_industry.ingestion.records import DocumentRecord
 from phi3_industry.ingestion.report import IngestReport
 
 __all__ = ["DocumentStore", "Intake"]
@@ -48,9 +58,14 @@ class Intake:
         self._embed_model = embed_model
 
     def records(self) -> dict[str, DocumentRecord]:
-        """Say what is known of each document in the store."""
+        """Say what is known of each document, and of each further part of a long one."""
         hashes = self._store.document_hashes()
         return {name: DocumentRecord.parse(text) for name, text in hashes.items()}
+
+    def delete(self, document_id: str) -> None:
+        """Delete a document with all its parts."""
+        for name in (document_id, *parts_of(document_id, self.records())):
+            self._store.delete(name)
 
     def take(
         self,
@@ -78,70 +93,149 @@ class Intake:
             raise ValueError(
                 f"Several documents have the id '{repeated[0]}'. Give each one an id of its own."
             )
-        records = self.records()
+        known = self.records()
         waiting: list[_Waiting] = []
-        for candidate in _progress(candidates, show_progress):
+        for candidate in _progress(candidates, show_progress, "Indexing", "document"):
             try:
-                entry = self._read(candidate, records.get(candidate.document_id), report)
+                entry = self._read(candidate, known, report, show_progress=show_progress)
             except (IngestionError, MissingDependencyError) as error:
                 if strict:
                     raise
-                report.skipped.append(_skipped(candidate.document_id, error, records))
+                report.skipped.append(_skipped(candidate.document_id, error, known))
                 continue
             if entry is not None:
                 waiting.append(entry)
-            if sum(len(nodes) for _, _, nodes in waiting) >= _EMBEDDED_TOGETHER:
-                self._store_all(waiting, report, known=records)
+            if sum(len(nodes) for _, nodes in waiting) >= _EMBEDDED_TOGETHER:
+                self._store_all(waiting, known, report)
                 waiting = []
-        self._store_all(waiting, report, known=records)
+        self._store_all(waiting, known, report)
 
     def _read(
-        self, candidate: Candidate, known: DocumentRecord | None, report: IngestReport
+        self,
+        candidate: Candidate,
+        known: Mapping[str, DocumentRecord],
+        report: IngestReport,
+        *,
+        show_progress: bool,
     ) -> _Waiting | None:
-        """Make the nodes of a candidate; ``None`` if there is nothing to store."""
-        reading = candidate.open()
+        """Make the nodes of a candidate; ``None`` if there is nothing left to store."""
         name = candidate.document_id
-        if known is not None and known.origin != candidate.origin:
-            elsewhere = Path(known.origin) / name
-            if known.content == reading.content and (not known.origin or elsewhere.exists()):
-                report.unchanged.append(name)
-                return None
-            if known.origin and elsewhere.exists():
-                raise IngestionError(
-                    name,
-                    f"Another document of this name is there already, '{elsewhere}'. Add the "
-                    "folder above both, or rename one of them.",
-                )
-        elif known is not None and known.content == reading.content:
+        reading = candidate.open()
+        if _is_as_before(candidate, reading.content, known):
             report.unchanged.append(name)
             return None
         nodes, remarks = reading.parse()
+        parts = split_parts(nodes)
+        first, second = next(parts, []), next(parts, [])
         report.skipped += [(name, remark) for remark in remarks]
-        if not nodes:
+        record = DocumentRecord(reading.content, candidate.origin)
+        if not first:
             report.skipped.append((name, "It is empty: it holds neither text nor rows."))
-            if known is not None:
-                self._store.delete(name)
+            if name in known:
+                self.delete(name)
                 report.deleted.append(name)
             return None
-        return candidate, DocumentRecord(reading.content, candidate.origin), nodes
+        if not second:
+            return _Entry(name, record), first
+        further = _progress(chain([second], parts), show_progress, name, "part")
+        self._store_parts(_Entry(name, record), first, further, known, report)
+        return None
+
+    def _store_parts(
+        self,
+        document: _Entry,
+        first: list[TextNode],
+        further: Iterable[list[TextNode]],
+        known: Mapping[str, DocumentRecord],
+        report: IngestReport,
+    ) -> None:
+        """Store a long document: the parts that changed, and then the first, which vouches."""
+        old = parts_of(document.name, known)
+        new: dict[str, DocumentRecord] = {}
+        for number, nodes in enumerate(further, start=2):
+            name = part_id(document.name, number)
+            own, content = as_part(nodes, name)
+            record = DocumentRecord(content, document.record.origin, is_part=True)
+            new[name] = record
+            if old.get(name) != record:
+                self._store_nodes(_Entry(name, record), own, report)
+        for name in old.keys() - new.keys():
+            self._store.delete(name)
+        whole = replace(document.record, parts=digest_of_parts(new))
+        self._store_nodes(_Entry(document.name, whole), first, report)
+        _note(document.name, known, report)
 
     def _store_all(
-        self, waiting: Sequence[_Waiting], report: IngestReport, *, known: dict[str, DocumentRecord]
+        self,
+        waiting: Sequence[_Waiting],
+        known: Mapping[str, DocumentRecord],
+        report: IngestReport,
     ) -> None:
         """Embed the nodes of several documents together and store each document by itself."""
-        nodes = [node for _, _, own in waiting for node in own]
+        self._embed([node for _, nodes in waiting for node in nodes])
+        for document, nodes in waiting:
+            for name in parts_of(document.name, known):
+                self._store.delete(name)
+            self._store_nodes(document, nodes, report)
+            _note(document.name, known, report)
+
+    def _store_nodes(
+        self, document: _Entry, nodes: Sequence[TextNode], report: IngestReport
+    ) -> None:
+        self._embed([node for node in nodes if node.embedding is None])
+        self._store.replace_document(document.name, str(document.record), nodes)
+        report.nodes += len(nodes)
+
+    def _embed(self, nodes: Sequence[TextNode]) -> None:
         texts = [node.get_content(metadata_mode=MetadataMode.EMBED) for node in nodes]
         vectors = self._embed_model.get_text_embedding_batch(texts) if texts else []
         for node, vector in zip(nodes, vectors, strict=True):
             node.embedding = vector
-        for candidate, record, own in waiting:
-            name = candidate.document_id
-            self._store.replace_document(name, str(record), own)
-            (report.updated if name in known else report.added).append(name)
-            report.nodes += len(own)
 
 
-_Waiting = tuple[Candidate, DocumentRecord, list[TextNode]]
+@dataclass(frozen=True)
+class _Entry:
+    """A document, or a part of one, on its way into the store.
+
+    Attributes:
+        name: Its id.
+        record: What shall be remembered of it.
+    """
+
+    name: str
+    record: DocumentRecord
+
+
+_Waiting = tuple[_Entry, list[TextNode]]
+
+
+def _is_as_before(candidate: Candidate, content: str, known: Mapping[str, DocumentRecord]) -> bool:
+    """Whether a candidate is in the store as it is now, with all its parts.
+
+    Raises:
+        IngestionError: A document of another folder has its name.
+    """
+    name = candidate.document_id
+    record = known.get(name)
+    if record is None:
+        return False
+    same = record.content == content and record.parts == digest_of_parts(parts_of(name, known))
+    if record.origin == candidate.origin:
+        return same
+    elsewhere = Path(record.origin) / name
+    if same and (not record.origin or elsewhere.exists()):
+        return True
+    if record.origin and elsewhere.exists():
+        raise IngestionError(
+            name,
+            f"Another document of this name is there already, '{elsewhere}'. Add the folder above "
+            "both, or rename one of them.",
+        )
+    return False
+
+
+def _note(name: str, known: Mapping[str, DocumentRecord], report: IngestReport) -> None:
+    (report.updated if name in known else report.added).append(name)
 
 
 def _skipped(
@@ -156,10 +250,13 @@ def _skipped(
     return f"{name}, {place}" if place else name, reason + kept
 
 
-def _progress(candidates: Sequence[Candidate], show: bool) -> Iterable[Candidate]:
+_Item = TypeVar("_Item")
+
+
+def _progress(items: Iterable[_Item], show: bool, what: str, unit: str) -> Iterable[_Item]:
     if not show:
-        return candidates
+        return items
     from tqdm.auto import tqdm
 
     bar: Callable[..., Any] = tqdm
-    return cast("Iterable[Candidate]", bar(candidates, desc="Indexing", unit="document"))
+    return cast("Iterable[_Item]", bar(items, desc=what, unit=unit, leave=unit == "document"))

@@ -16,20 +16,25 @@ class ReadLimits:
     """What is read of one file before it is refused.
 
     Attributes:
-        file_bytes: Size of the file.
-        unpacked_bytes: Size of everything inside a Word or Excel file, which are ZIP archives.
+        file_bytes: Size of the file, if it has to be held in memory.
+        streamed_bytes: Size of a table file, which is read piece by piece; of a Parquet file
+            unpacked.
+        unpacked_bytes: Size of everything inside an Office file, which is a ZIP archive.
         archive_parts: Number of files inside such a file.
         pages: Pages of a PDF file.
-        rows: Rows of a table.
+        rows: Rows of a table that is held in memory.
         columns: Columns of a table.
+        attachments: Attachments of a mail.
     """
 
     file_bytes: int = 64 * 2**20
+    streamed_bytes: int = 64 * 2**30
     unpacked_bytes: int = 256 * 2**20
     archive_parts: int = 10_000
     pages: int = 10_000
     rows: int = 500_000
     columns: int = 2_000
+    attachments: int = 100
 
     def __post_init__(self) -> None:
         for entry in fields(self):

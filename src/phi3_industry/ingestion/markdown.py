@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from phi3_industry.ingestion.layout import build_table
 from phi3_industry.ingestion.source import SectionBuilder, SourceDocument
-from phi3_industry.ingestion.tables import build_table
 
 __all__ = ["plain_inline", "read_markdown"]
 
@@ -77,25 +77,28 @@ def read_markdown(text: str, *, fallback_title: str) -> SourceDocument:
         The document. Headings inside code fences are code. Lines of a paragraph are joined;
         list items and code keep their lines.
     """
-    text, front_title = _without_front_matter(text)
+    text, front_title, date = _without_front_matter(text)
     reader = _Reader(SectionBuilder(front_title or fallback_title))
     lines = _COMMENT.sub("", text).split("\n")
     place = 0
     while place < len(lines):
         place = reader.take(lines, place)
     reader.end_paragraph()
-    return reader.builder.finish()
+    return reader.builder.finish(date=date)
 
 
-def _without_front_matter(text: str) -> tuple[str, str]:
-    """Cut off a YAML block at the start and give its title, without reading it as YAML."""
+def _without_front_matter(text: str) -> tuple[str, str, str]:
+    """Cut off a YAML block at the start and give its title and date, without reading it as YAML."""
     if not text.startswith("---\n"):
-        return text, ""
+        return text, "", ""
     end = re.compile(r"^(?:---|\.\.\.)[ \t]*$", re.MULTILINE).search(text, 4)
     if end is None:
-        return text, ""
-    title = re.search(r"^title:[ \t]*(.{1,300})$", text[: end.start()], re.MULTILINE)
-    return text[end.end() :], title.group(1).strip().strip("\"'") if title else ""
+        return text, "", ""
+    values = []
+    for name in ("title", "date"):
+        found = re.search(rf"^{name}:[ \t]*(.{{1,300}})$", text[: end.start()], re.MULTILINE)
+        values.append(found.group(1).strip().strip("\"'") if found else "")
+    return text[end.end() :], values[0], values[1]
 
 
 @dataclass
@@ -160,7 +163,8 @@ class _Reader:
         end = place + 1
         while end < len(lines) and not closing.fullmatch(lines[end]):
             end += 1
-        self.builder.paragraph("\n".join(line.rstrip() for line in lines[place + 1 : end]))
+        code = "\n".join(line.rstrip() for line in lines[place + 1 : end])
+        self.builder.paragraph(code, whole=True)
         return end + 1
 
     def _take_table(self, lines: list[str], place: int) -> int:

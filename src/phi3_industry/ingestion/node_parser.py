@@ -20,11 +20,12 @@ from llama_index.core.schema import (
 )
 from llama_index.core.utils import get_tqdm_iterable
 
+from phi3_industry.ingestion.cells import cell_value, typed_cell, unit_of
 from phi3_industry.ingestion.chunking import split_text
 from phi3_industry.ingestion.markdown import read_markdown
 from phi3_industry.ingestion.plain_text import read_plain_text
 from phi3_industry.ingestion.source import SourceDocument, one_line
-from phi3_industry.ingestion.tables import Table, cell_value, row_texts
+from phi3_industry.ingestion.tables import Table, row_texts
 from phi3_industry.ingestion.tokens import count_globally, input_limit_of, token_counter_of
 
 __all__ = ["SectionNodeParser"]
@@ -115,71 +116,96 @@ class SectionNodeParser(NodeParser):
             The nodes in the document's order. Their ids are SHA-256 hashes of document id,
             position and text.
         """
-        nodes: list[TextNode] = []
-        for text, header, details in self._passages(document):
+        return list(self.stream(document, document_id=document_id, metadata=metadata))
+
+    def stream(
+        self,
+        document: SourceDocument,
+        *,
+        document_id: str,
+        metadata: dict[str, Any] | None = None,
+    ) -> Iterator[TextNode]:
+        """Make the nodes of a document one after the other, as `nodes_of` does."""
+        dated = {"date": document.date} if document.date else {}
+        for position, (text, header, details) in enumerate(self._passages(document)):
             own = {
                 **(metadata or {}),
                 "context_header": header,
                 "file_name": PurePosixPath(document_id).name,
                 "file_path": document_id,
                 "title": document.title,
+                **dated,
                 **details,
             }
             name = details.get("row_key") or details["section"]
+            if details.get("group"):
+                name = f"{details['group']} > {name}" if name else details["group"]
             own["source_id"] = f"{document_id}#{name}" if name else document_id
-            nodes.append(_node(text, own, document_id=document_id, position=len(nodes)))
-        return nodes
+            yield _node(text, own, document_id=document_id, position=position)
 
     def _passages(self, document: SourceDocument) -> Iterator[tuple[str, str, dict[str, Any]]]:
         """Yield (text, context header, metadata) of each node."""
         for block in document.blocks:
-            section = " > ".join(block.section)
             path = [document.title, *block.section]
             if isinstance(block, Table):
                 if block.name and block.name != path[-1]:
                     path.append(block.name)
-                header, room = self._header(path)
-                for text, details in self._rows(block, room):
-                    yield text, header, {"section": section, **details}
-            else:
-                header, room = self._header(path)
-                pieces = split_text(
-                    block.text,
-                    max_tokens=room,
-                    min_tokens=min(self.min_tokens, room),
-                    count_tokens=self.token_counter,
-                )
-                for piece in pieces:
-                    yield piece, header, {"section": section, "kind": "text"}
+                yield from self._rows(block, path, document.date)
+                continue
+            header, room = self._header(path, document.date)
+            pieces = split_text(
+                block.text,
+                max_tokens=room,
+                min_tokens=min(self.min_tokens, room),
+                count_tokens=self.token_counter,
+                whole=block.whole,
+            )
+            for piece in pieces:
+                yield piece, header, {"section": " > ".join(block.section), "kind": "text"}
 
-    def _rows(self, table: Table, room: int) -> Iterator[tuple[str, dict[str, Any]]]:
-        for number, cells in enumerate(table.rows, start=1):
+    def _rows(
+        self, table: Table, path: Sequence[str], date: str
+    ) -> Iterator[tuple[str, str, dict[str, Any]]]:
+        formats = table.column_formats()
+        group: tuple[str, ...] | None = None
+        header, room = "", 0
+        for index, cells in enumerate(table.rows):
+            if table.group_of(index) != group:
+                group = table.group_of(index)
+                header, room = self._header([*path, *group], date)
             details: dict[str, Any] = {
+                "section": " > ".join(table.section),
                 "kind": "table_row",
                 "table": table.name,
                 "row_key": cells[table.key_column],
-                "row_number": number,
+                "row_number": table.first_row + index,
             }
-            for column, cell in zip(table.columns, cells, strict=True):
+            if group:
+                details["group"] = " > ".join(group)
+            for place, (column, cell) in enumerate(zip(table.columns, cells, strict=True)):
                 if cell and len(cell) <= _CELL_CHARS:
-                    details[f"cell:{column}"] = cell_value(cell)
+                    is_text = place in table.text_columns
+                    details |= _cell_entries(column, cell, formats[place], is_text=is_text)
+            notes = table.notes_of(index)
             for text in row_texts(
-                table.columns,
-                cells,
+                [*table.columns, *(mark for mark, _ in notes)],
+                [*cells, *(note for _, note in notes)],
                 table.key_column,
                 max_tokens=room,
                 count_tokens=self.token_counter,
             ):
-                yield text, details
+                yield text, header, details
 
-    def _header(self, path: Sequence[str]) -> tuple[str, int]:
-        """Join the path and give the tokens left for text; a long one is cut from the left.
+    def _header(self, path: Sequence[str], date: str) -> tuple[str, int]:
+        """Join path and date and give the tokens left for text; a long one is cut from the left.
 
-        The title and the last heading say the most, so headings between them go first.
+        The title, the last heading and the date say the most, so headings between them go first.
         """
         most = self.max_tokens // _HEADER_SHARE
+        path = [*path, date] if date else path
         parts = [one_line(part)[: 8 * most] for part in path]
-        while len(parts) > 2 and self.token_counter(" > ".join(parts)) > most:
+        kept = 3 if date else 2
+        while len(parts) > kept and self.token_counter(" > ".join(parts)) > most:
             del parts[1]
         header = " > ".join(parts)
         if self.token_counter(header) > most:
@@ -200,8 +226,20 @@ class SectionNodeParser(NodeParser):
         return parsed
 
 
-_VERSION = 1
+_VERSION = 2
 """Raised when the same document would give other nodes than before."""
+
+
+def _cell_entries(
+    column: str, cell: str, column_format: str, *, is_text: bool
+) -> dict[str, int | float | str]:
+    """Write a cell for filters: as it stands, and as the number with unit or date that it is."""
+    value = cell if is_text else cell_value(cell)
+    entries = {f"cell:{column}": value}
+    typed = typed_cell(cell, column_format)
+    if unit_of(column) and ("number" in typed or not isinstance(value, str)):
+        typed = {"unit": unit_of(column), **typed}
+    return {**entries, **{f"{kind}:{column}": read for kind, read in typed.items()}}
 
 
 def _node(text: str, metadata: dict[str, Any], *, document_id: str, position: int) -> TextNode:

@@ -1,37 +1,23 @@
-"""Rows of a table become sentences that carry the row's key, and typed cells for filters."""
+"""Rows of a table become sentences that carry the row's key."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from phi3_industry.ingestion.cells import column_format, is_number_like
 from phi3_industry.ingestion.chunking import split_text
 
 __all__ = [
     "Table",
-    "build_table",
-    "cell_value",
     "key_column_of",
-    "property_lines",
     "row_text",
     "row_texts",
     "unique_columns",
 ]
 
-_PLAIN_NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,14})(?:\.\d{1,15})?")
-_NUMBER_LIKE = re.compile(r"[-+−]?[$€£¥]?\s?\d[\d.,'’\s]*%?")
-_QUANTITY = re.compile(r"[-+−±<>≤≥]?\s?\d")
-_DATE = re.compile(
-    r"(?:19|20)\d\d|\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\d{1,2}\.? [^\W\d]+\.? (?:19|20)\d\d"
-)
-"""A year, ``30/9/2019``, ``2019-09-30`` or ``30 September 2019``."""
 _KEY_CHARS = 80
 """A key column's cells are shorter than this on average: longer ones are descriptions."""
-
-_CAPTION_ROWS = 10
-"""Rows with a single cell that may stand above the header."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +30,14 @@ class Table:
         columns: Names of the columns, unique and never empty.
         rows: The cells as text, one for each column; empty where there is nothing.
         key_column: Index of the column that names a row.
+        groups: For each row the lines that group it and its neighbours, outermost first; empty
+            if the table has none.
+        notes: (mark, text) of the footnotes that cells or columns refer to.
+        text_columns: Indexes of the columns that the source declares to be text, so that
+            nothing in them is a number, whatever it looks like.
+        formats: How each column writes amounts or dates, as `column_format` says it; to be seen
+            from the rows if empty.
+        first_row: Number of the first row; above 1 in the further pieces of a long table.
     """
 
     section: tuple[str, ...]
@@ -51,6 +45,28 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     key_column: int
+    groups: tuple[tuple[str, ...], ...] = ()
+    notes: tuple[tuple[str, str], ...] = ()
+    text_columns: frozenset[int] = frozenset()
+    formats: tuple[str, ...] = ()
+    first_row: int = 1
+
+    def column_formats(self) -> tuple[str, ...]:
+        """Say how each column writes amounts or dates."""
+        return self.formats or tuple(column_format(cells) for cells in zip(*self.rows, strict=True))
+
+    def group_of(self, index: int) -> tuple[str, ...]:
+        """Say what groups a row, by the row's index."""
+        return self.groups[index] if self.groups else ()
+
+    def notes_of(self, index: int) -> tuple[tuple[str, str], ...]:
+        """Give the footnotes that a row's cells or the columns refer to, by the row's index."""
+        cells = (*self.rows[index], *self.columns, *self.group_of(index))
+        return tuple(
+            (mark, text)
+            for mark, text in self.notes
+            if any(cell.endswith(mark) and cell != mark for cell in cells)
+        )
 
 
 def row_text(columns: Sequence[str], cells: Sequence[str], key_column: int) -> str:
@@ -104,17 +120,6 @@ def row_texts(
     return [f"{key}; {part}" if key else part for part in parts] or [key]
 
 
-def cell_value(cell: str) -> int | float | str:
-    """Read a cell as a number where it plainly is one, for filters.
-
-    ``"1,000"`` stays text, since the comma parts thousands in some countries and decimals in
-    others, and so does ``"007"``, which is a code.
-    """
-    if not _PLAIN_NUMBER.fullmatch(cell):
-        return cell
-    return float(cell) if "." in cell else int(cell)
-
-
 def unique_columns(names: Sequence[str]) -> tuple[str, ...]:
     """Name every column, and each one differently.
 
@@ -151,88 +156,6 @@ def key_column_of(rows: Sequence[Sequence[str]], width: int) -> int:
     return fallback
 
 
-def build_table(
-    rows: Sequence[Sequence[Any]],
-    *,
-    section: tuple[str, ...] = (),
-    name: str = "",
-    header: bool | None = None,
-) -> Table | None:
-    """Make a table of raw rows.
-
-    Rows without any cell are left out; rows with a single cell above a wider header are its
-    caption and become the name if there is none.
-
-    Args:
-        rows: Cells, which are turned into text; rows may differ in length.
-        section: The headings above the table.
-        name: The table's name.
-        header: Whether the first row names the columns; ``None`` to see from its cells. Without
-            a header, columns are named by their places.
-
-    Returns:
-        The table, or ``None`` if there is no row of data.
-    """
-    cleaned = [[" ".join(str(c).split()) if c is not None else "" for c in row] for row in rows]
-    cleaned = [row for row in cleaned if any(row)]
-    width = max((len(row) for row in cleaned), default=0)
-    cleaned = [row + [""] * (width - len(row)) for row in cleaned]
-    if header is None:
-        captions = _take_captions(cleaned)
-        name = name or " ".join(captions)
-        header = _has_header(cleaned)
-    names = cleaned.pop(0) if header and cleaned else [""] * width
-    filled = [i for i in range(width) if names[i] or any(row[i] for row in cleaned)]
-    data = tuple(tuple(row[i] for i in filled) for row in cleaned)
-    if not data:
-        return None
-    return Table(
-        section=section,
-        name=" ".join(name.split()),
-        columns=unique_columns([names[i] for i in filled]),
-        rows=data,
-        key_column=key_column_of(data, len(filled)),
-    )
-
-
-def _take_captions(rows: list[list[str]]) -> list[str]:
-    """Remove the rows above a header that hold one cell, the first, and give these cells."""
-    captions: list[str] = []
-    while len(rows) > 2 and len(captions) < _CAPTION_ROWS:
-        first, rest = rows[0][0], rows[0][1:]
-        if not first or not rest or any(rest):
-            break
-        captions.append(first)
-        del rows[0]
-    return captions
-
-
-def property_lines(rows: Sequence[Sequence[str]]) -> list[str] | None:
-    """Write a table of two columns without a header as lines, ``Oil temperature: 65 °C``.
-
-    Returns:
-        The lines, or ``None`` if the rows are no such table.
-    """
-    cleaned = [[" ".join(cell.split()) for cell in row] for row in rows]
-    cleaned = [row for row in cleaned if any(row)]
-    if not cleaned or any(len(row) != 2 or not row[0] for row in cleaned) or _has_header(cleaned):
-        return None
-    return [f"{name}: {value}" if value else name for name, value in cleaned]
-
-
 def _mostly_numbers(cells: Sequence[str]) -> bool:
     filled = [cell for cell in cells if cell]
-    numbers = sum(bool(_NUMBER_LIKE.fullmatch(cell)) for cell in filled)
-    return 2 * numbers > len(filled)
-
-
-def _has_header(rows: Sequence[Sequence[str]]) -> bool:
-    """Whether the first row names columns: less than half of its cells begin as a quantity does.
-
-    Years and dates do not count as quantities, since they often name columns.
-    """
-    if len(rows) < 2:
-        return False
-    first = [cell for cell in rows[0] if cell]
-    quantities = [c for c in first if _QUANTITY.match(c) and not _DATE.fullmatch(c)]
-    return 2 * len(quantities) < len(first)
+    return 2 * sum(map(is_number_like, filled)) > len(filled)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import codecs
 import re
+from typing import BinaryIO
 
 from phi3_industry._optional import import_optional
 from phi3_industry.errors import IngestionError
 
-__all__ = ["decode_text"]
+__all__ = ["decode_text", "find_encoding"]
 
 # UTF-32 before UTF-16: its little-endian mark begins with that of UTF-16
 _MARKS = (
@@ -54,17 +55,51 @@ def decode_text(data: bytes, *, source: str, declared: str | None = None) -> str
     """
     for signature, kind in _SIGNATURES:
         if data.startswith(signature):
-            raise IngestionError(
-                source,
-                f"By its content this is a {kind} file and no text. Give it the file name "
-                "ending of what it is, or convert it.",
-            )
+            raise _other_kind(source, kind)
     text = _decoded(data, source=source, declared=declared)
     controls = len(_CONTROL.findall(text))
     if "\x00" in text or controls * 100 > len(text):
         raise _no_text(source, f"{controls} of its {len(text)} characters are control characters")
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n")
     return _CONTROL.sub(" ", text).removeprefix("\ufeff")
+
+
+def find_encoding(stream: BinaryIO, *, source: str) -> str:
+    """Find the encoding of a long text by reading all of it, a piece at a time.
+
+    Args:
+        stream: The file, at its beginning; it is brought back there.
+        source: The file, for messages.
+
+    Returns:
+        The encoding that all of it can be decoded with.
+
+    Raises:
+        IngestionError: The bytes are no text, or their encoding cannot be found.
+        MissingDependencyError: The text is not Unicode and charset-normalizer is not installed.
+    """
+    sample = stream.read(_SAMPLE_BYTES)
+    stream.seek(0)
+    for signature, kind in _SIGNATURES:
+        if sample.startswith(signature):
+            raise _other_kind(source, kind)
+    encoding = next((name for mark, name in _MARKS if sample.startswith(mark)), "utf-8")
+    decoder = codecs.getincrementaldecoder(encoding)()
+    before = b""
+    try:
+        while piece := stream.read(_SAMPLE_BYTES):
+            if b"\x00" in piece and encoding == "utf-8":
+                raise _no_text(source, "some of its bytes are zero")
+            decoder.decode(piece)
+            before = piece
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        if encoding != "utf-8":
+            raise _no_text(source, f"it begins like {encoding.upper()} but breaks off") from error
+        encoding = _guessed_encoding(before[-4096:] + piece, source=source)
+    finally:
+        stream.seek(0)
+    return encoding
 
 
 def _decoded(data: bytes, *, source: str, declared: str | None) -> str:
@@ -101,18 +136,32 @@ def _without_mark(data: bytes, *, source: str) -> str:
 
 
 def _guessed(data: bytes, *, source: str) -> str:
+    encoding = _guessed_encoding(data[:_SAMPLE_BYTES], source=source)
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise _no_text(source, "its encoding cannot be found") from error
+
+
+def _guessed_encoding(sample: bytes, *, source: str) -> str:
     normalizer = import_optional(
         "charset_normalizer",
         purpose=f"find the encoding of '{source}', which is not UTF-8",
         package="charset-normalizer",
         extra="readers",
     )
-    best = normalizer.from_bytes(data[:_SAMPLE_BYTES]).best()
-    encoding = str(best.encoding) if best is not None else "unknown"
-    try:
-        return data.decode(encoding)
-    except (UnicodeDecodeError, LookupError) as error:
-        raise _no_text(source, "its encoding cannot be found") from error
+    best = normalizer.from_bytes(sample).best()
+    if best is None:
+        raise _no_text(source, "its encoding cannot be found")
+    return str(best.encoding)
+
+
+def _other_kind(source: str, kind: str) -> IngestionError:
+    return IngestionError(
+        source,
+        f"By its content this is a {kind} file and no text. Give it the file name ending of what "
+        "it is, or convert it.",
+    )
 
 
 def _no_text(source: str, reason: str) -> IngestionError:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from phi3_industry._optional import import_optional
-from phi3_industry.ingestion.source import SectionBuilder, SourceDocument, one_line
-from phi3_industry.ingestion.tables import build_table, property_lines
+from phi3_industry.ingestion.layout import build_table, property_lines
+from phi3_industry.ingestion.source import SectionBuilder, SourceDocument, iso_day, one_line
 
 __all__ = ["declared_encoding", "read_html"]
 
@@ -22,6 +22,10 @@ _BLOCKS = {
     "dl", "dt", "fieldset", "figcaption", "figure", "footer", "form", "header", "hr", "li", "main",
     "ol", "p", "pre", "section", "summary", "table", "tbody", "td", "tfoot", "th", "thead", "tr",
     "ul",
+}  # fmt: skip
+_DATES = {
+    "article:modified_time", "article:published_time", "date", "dc.date", "dcterms.date",
+    "dcterms.issued", "dcterms.modified", "last-modified",
 }  # fmt: skip
 _MOST_SPAN = 100
 
@@ -52,7 +56,17 @@ def read_html(text: str, *, source: str, fallback_title: str) -> SourceDocument:
     for entering, node in _walk(page):
         reader.take(entering, node)
     reader.end_paragraph()
-    return reader.builder.finish()
+    return reader.builder.finish(date=_date(page))
+
+
+def _date(page: Any) -> str:
+    """Find the day that a page names in its head; the later of publication and change."""
+    found = [
+        iso_day(str(tag.get("content", "")))
+        for tag in page.find_all("meta")
+        if str(tag.get("property") or tag.get("name") or "").lower() in _DATES
+    ]
+    return max(found, default="")
 
 
 def _walk(page: Any) -> Iterator[tuple[bool, Any]]:
@@ -73,7 +87,12 @@ def _name(node: Any) -> str:
 def _taken_whole(tag: Any) -> bool:
     """Whether a tag's inside is read in one go, or not at all."""
     name = _name(tag)
-    return name in _SKIPPED or _is_heading(name) or (name == "table" and _is_data(tag))
+    return (
+        name in _SKIPPED
+        or name == "pre"
+        or _is_heading(name)
+        or (name == "table" and _is_data(tag))
+    )
 
 
 def _is_heading(name: str) -> bool:
@@ -105,6 +124,11 @@ class _Reader:
         elif _is_heading(name):
             self.end_paragraph()
             self.builder.heading(int(name[1]), node.get_text(" "))
+        elif name == "pre":
+            self.end_paragraph()
+            self.builder.paragraph(
+                "\n".join(map(str.rstrip, node.get_text().split("\n"))), whole=True
+            )
         elif name == "table" and _taken_whole(node):
             self.end_paragraph()
             self._take_table(node)
@@ -150,6 +174,7 @@ class _Reader:
                 section=self.builder.section,
                 name=one_line(caption.get_text(" ")) if caption else "",
                 header=header,
+                spans_are_filled=True,
             )
         )
 
@@ -161,6 +186,9 @@ def _grid(tag: Any) -> list[list[str]]:
     for row in tag.find_all("tr"):
         cells: list[str] = []
         waiting = list(row.find_all(["td", "th"]))
+        if len(waiting) == 1 and _span(waiting[0], "colspan") > 1 and not hanging:
+            grid.append([one_line(waiting[0].get_text(" "))])  # a line across the table
+            continue
         while waiting or len(cells) in hanging:
             column = len(cells)
             if column in hanging:

@@ -8,9 +8,9 @@ from typing import Any
 
 from phi3_industry._optional import import_optional
 from phi3_industry.errors import IngestionError
+from phi3_industry.ingestion.layout import build_table, property_lines
 from phi3_industry.ingestion.limits import ReadLimits, check_archive
 from phi3_industry.ingestion.source import SectionBuilder, SourceDocument
-from phi3_industry.ingestion.tables import build_table, property_lines
 
 __all__ = ["read_docx"]
 
@@ -105,7 +105,8 @@ def _add_table(builder: SectionBuilder, table: Any) -> None:
         for cell in row.cells:  # a merged cell is given once for each column that it spans
             cells.append("" if cell._tc is before else cell.text)
             before = cell._tc
-        rows.append(cells)
+        across = len(cells) > 1 and len({id(cell._tc) for cell in row.cells}) == 1
+        rows.append(cells[:1] if across else cells)
     lines = property_lines(rows)
     if lines is not None:
         builder.paragraph("\n".join(f"- {line}" for line in lines))

@@ -2,11 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from phi3_industry.ingestion.cells import cell_value
+from phi3_industry.ingestion.layout import build_table, property_lines
 from phi3_industry.ingestion.tables import (
-    build_table,
-    cell_value,
     key_column_of,
-    property_lines,
     row_text,
     row_texts,
     unique_columns,
