@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from phi3_industry.vector_stores.report import IndexFileState
 from phi3_industry.vector_stores.schema import DamagedContentError, write_meta
-from phi3_industry.vector_stores.vector_index import VectorIndex, index_path, remove_other_files
+from phi3_industry.vector_stores.vector_index import (
+    FLAT_UP_TO,
+    VectorIndex,
+    index_path,
+    remove_other_files,
+    sha256,
+)
 
-__all__ = ["Accelerator"]
+__all__ = ["Accelerator", "recorded_path"]
 
 _logger = logging.getLogger(__name__)
 
@@ -27,13 +34,13 @@ class Accelerator:
 
     Attributes:
         index: The index in memory; ``None`` before it is needed.
-        unsaved: Rows that came or went since the file was written.
+        file_is_of_no_use: Whether the file was damaged or missing when it was needed.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.index: VectorIndex | None = None
-        self.unsaved = 0
+        self.file_is_of_no_use = False
 
     def at(self, connection: sqlite3.Connection, meta: Mapping[str, Any]) -> VectorIndex:
         """Return the index at the state of a snapshot.
@@ -48,6 +55,7 @@ class Accelerator:
         index = self.index
         if index is None or not _can_follow(index, meta):
             index = VectorIndex.read(self.folder, meta)
+            self.file_is_of_no_use = index is None and meta["accelerator"] is not None
         self.index = None  # were it to fail half-way, the next query starts from the file
         if index is not None and _can_follow(index, meta):
             try:
@@ -62,8 +70,7 @@ class Accelerator:
         else:
             index = None
         if index is None:
-            index = VectorIndex(int(meta["dimensions"]))
-            index.catch_up(connection, meta)
+            index = VectorIndex.build(connection, meta)
         self.index = index
         return index
 
@@ -80,28 +87,79 @@ class Accelerator:
         """
         if meta["dimensions"] is None:
             return None
-        record, path = meta["accelerator"], index_path(self.folder, meta["generation"])
-        if record is None or record["generation"] != meta["generation"] or not path.exists():
-            record = self.at(connection, meta).write(path)
-            write_meta(connection, accelerator=record, deletions_since=record["generation"])
-            connection.execute("DELETE FROM deletions")
+        path = recorded_path(self.folder, meta)
+        if path is not None and path.exists() and not self._deserves_a_file(connection, meta):
+            return path
+        index = self.at(connection, meta) if meta["count"] <= FLAT_UP_TO else self.index
+        if index is None or index.uncompressed or index.generation != meta["generation"]:
+            self.index = index = None  # two would need twice the memory
+            self.index = index = VectorIndex.build(connection, meta)
+        path = index_path(self.folder, meta["generation"])
+        record = index.write(path)
+        write_meta(connection, accelerator=record, deletions_since=record["generation"])
+        connection.execute("DELETE FROM deletions")
+        self.file_is_of_no_use = False
         return path
+
+    def kind_and_recall(self, meta: Mapping[str, Any]) -> tuple[str, float]:
+        """Return the kind of the index and its measured recall@10, of the file if none is open."""
+        if self.index is not None:
+            compressed = self.index.compressed
+            return self.index.kind, 1.0 if compressed is None else compressed.recall
+        record = meta.get("accelerator")
+        if record is None or "recalls" not in record:
+            return "flat", 1.0
+        return str(record["kind"]), float(dict(record["recalls"])[10])
+
+    def file_state(self, meta: Mapping[str, Any]) -> IndexFileState:
+        """Compare the file with what the database knows of it."""
+        path = recorded_path(self.folder, meta)
+        if path is None or not path.exists():
+            return "none"
+        return "intact" if sha256(path) == meta["accelerator"]["sha256"] else "damaged"
 
     def tidy(self, keep: Path | None) -> None:
         """Remove the files of other states and what an interrupted write has left."""
         remove_other_files(self.folder, keep=keep)
-        self.unsaved = 0
 
-    def is_worth_writing(self, count: Callable[[], int], *, closing: bool) -> bool:
+    def is_worth_writing(
+        self, connection: sqlite3.Connection, meta: Mapping[str, Any], *, closing: bool
+    ) -> bool:
         """Whether enough has changed since the file was written.
 
         Args:
-            count: Returns the number of nodes; called only if it matters.
+            connection: A connection inside a snapshot.
+            meta: The store's properties in it.
             closing: Whether this is the last occasion for now.
         """
+        changes = unwritten_changes(connection, meta)
+        if closing and self.file_is_of_no_use:
+            return True
         if closing:
-            return self.unsaved > 0 and self.unsaved * 20 >= count()
-        return self.unsaved >= _MANY_CHANGES and self.unsaved >= count() // 2
+            return changes > 0 and int(meta["count"]) <= changes * 10
+        return changes >= _MANY_CHANGES and int(meta["count"]) <= changes * 3
+
+    def _deserves_a_file(self, connection: sqlite3.Connection, meta: Mapping[str, Any]) -> bool:
+        # a compressed index is built as a whole, which takes a minute for a million vectors
+        if self.file_is_of_no_use:
+            return True
+        if meta["accelerator"]["kind"] == "flat":
+            return bool(meta["accelerator"]["generation"] != meta["generation"])
+        return int(meta["count"]) <= unwritten_changes(connection, meta) * 10
+
+
+def unwritten_changes(connection: sqlite3.Connection, meta: Mapping[str, Any]) -> int:
+    """Return about how many rows came and went since the index file was written."""
+    (last_row,) = connection.execute("SELECT coalesce(max(row), 0) FROM nodes").fetchone()
+    (gone,) = connection.execute("SELECT count(*) FROM deletions").fetchone()
+    record = meta["accelerator"]
+    return int(gone) + max(0, int(last_row) - (0 if record is None else int(record["last_row"])))
+
+
+def recorded_path(folder: Path, meta: Mapping[str, Any]) -> Path | None:
+    """Return the index file that the database vouches for, if there is one."""
+    record = meta.get("accelerator")
+    return None if record is None else index_path(folder, record["generation"])
 
 
 def _can_follow(index: VectorIndex, meta: Mapping[str, Any]) -> bool:

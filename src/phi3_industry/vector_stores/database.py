@@ -314,7 +314,10 @@ def _check(connection: sqlite3.Connection) -> int:
         and seal["checksum"] != lexical_checksum(connection)
     ):
         raise DamagedContentError("the lexical index does not match its checksum")
-    return check_all_rows(connection)
+    count = check_all_rows(connection)
+    if count != meta["count"]:
+        raise DamagedContentError(f"it has {count} nodes where there were {meta['count']}")
+    return count
 
 
 def _quick_check(connection: sqlite3.Connection) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import sqlite3
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from os import PathLike, fspath
 from pathlib import Path
 from types import TracebackType
@@ -18,36 +18,35 @@ from typing import Any, ClassVar
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import (
-    BasePydanticVectorStore,
     MetadataFilters,
     VectorStoreQuery,
     VectorStoreQueryResult,
 )
 
-from phi3_industry.errors import StoreError, StoreIdentityError
+from phi3_industry.errors import StoreError
 from phi3_industry.vector_stores.accelerator import Accelerator
+from phi3_industry.vector_stores.async_calls import AsyncCalls
 from phi3_industry.vector_stores.database import Database
+from phi3_industry.vector_stores.dense import Hit
 from phi3_industry.vector_stores.filters import Condition
-from phi3_industry.vector_stores.nodes import (
-    choice,
-    delete_rows,
-    has_document,
-    load_nodes,
-    matching_rows,
-    record_document,
-    replace_rows,
-)
+from phi3_industry.vector_stores.identity import check_identity, expected_dimensions
+from phi3_industry.vector_stores.nodes import choice, has_document, load_nodes, matching_rows
+from phi3_industry.vector_stores.report import StoreReport
 from phi3_industry.vector_stores.rows import NodeRow, to_row
 from phi3_industry.vector_stores.schema import DATABASE_NAME, read_meta, write_meta
-from phi3_industry.vector_stores.search import Hit, check_query, search
-from phi3_industry.vector_stores.vector_index import VectorIndex
+from phi3_industry.vector_stores.search import check_query, search
+from phi3_industry.vector_stores.similarity import METRICS, Metric
+from phi3_industry.vector_stores.writing import Change
 
 __all__ = ["FaissSQLiteVectorStore"]
 
 _logger = logging.getLogger(__name__)
 
+# Nodes that are turned into rows and written at a time; bounds the memory that adding takes.
+_BATCH = 512
 
-class FaissSQLiteVectorStore(BasePydanticVectorStore):
+
+class FaissSQLiteVectorStore(AsyncCalls):
     """Nodes, their texts and their vectors, in one folder that survives any crash.
 
     Every call that changes the store is one transaction: when it returns, the change is on disk,
@@ -55,7 +54,11 @@ class FaissSQLiteVectorStore(BasePydanticVectorStore):
     writer's lock with its first change and gives it back with :meth:`close`. Any number of others
     read meanwhile, each call on one committed state. A store object may be shared by threads.
 
-    Vectors are brought to length 1 and compared by cosine: higher is better. Text search is BM25
+    Vectors are compared by cosine, inner product or L2, as chosen when the store is made
+    (:mod:`phi3_industry.vector_stores.similarity`); whichever it is, higher is better. A small
+    store compares with every vector. A large one keeps them compressed in memory and compares
+    exactly with the best candidates; ``index_recall`` says how much of what is near that finds,
+    measured on the store's own vectors. Text search is BM25
     over the terms of :mod:`phi3_industry.vector_stores.lexical`; its scores are positive, higher
     is better, and comparable only within one query. Hybrid scores are those of reciprocal rank
     fusion.
@@ -71,10 +74,13 @@ class FaissSQLiteVectorStore(BasePydanticVectorStore):
             "all-MiniLM-L6-v2", "dimensions": 384}``. The first writer's is kept, and opening the
             store with another one is refused. ``None`` leaves the check out.
         read_only: Never write and need no lock; the store must exist.
+        metric: ``"cosine"``, ``"ip"`` or ``"l2"``; the store's own, or cosine for a new store, if
+            ``None``.
 
     Raises:
+        ValueError: There is no such metric.
         StoreError: There is no such store to read, or it cannot be read.
-        StoreIdentityError: The store was built with another identity.
+        StoreIdentityError: The store was built with another identity or metric.
         StoreCorruptError: The database is damaged.
     """
 
@@ -85,6 +91,7 @@ class FaissSQLiteVectorStore(BasePydanticVectorStore):
         default=None, description="What makes the vectors, as JSON values by name."
     )
     read_only: bool = Field(default=False, description="Never write.")
+    metric: Metric = Field(default="cosine", description="How vectors are compared.")
 
     #: Whether queries in the modes TEXT_SEARCH, SPARSE and HYBRID are answered.
     supports_text_search: ClassVar[bool] = True
@@ -98,16 +105,20 @@ class FaissSQLiteVectorStore(BasePydanticVectorStore):
         path: str | PathLike[str],
         identity: dict[str, Any] | None = None,
         read_only: bool = False,
+        metric: Metric | None = None,
     ) -> None:
+        if metric is not None and metric not in METRICS:
+            raise ValueError(f"The metric is {metric!r}; it must be one of {', '.join(METRICS)}.")
         identity = None if identity is None else json.loads(json.dumps(identity))
         super().__init__(path=fspath(path), identity=identity, read_only=read_only)  # type: ignore[call-arg]  # pydantic's fields
         self._lock = threading.RLock()
         self._database = Database(Path(self.path), read_only=read_only)
         self._accelerator = Accelerator(Path(self.path))
         weakref.finalize(self, _close_quietly, self._database)
-        with self._snapshot() as (connection, _):
-            if connection is None:
-                _logger.debug("There is no store in '%s' yet.", self.path)
+        with self._database.snapshot() as connection:
+            meta = {} if connection is None else read_meta(connection)
+            self.metric = metric or meta.get("metric") or "cosine"
+            self._check(meta)
 
     @classmethod
     def class_name(cls) -> str:
@@ -121,6 +132,7 @@ class FaissSQLiteVectorStore(BasePydanticVectorStore):
         *,
         identity: dict[str, Any] | None = None,
         read_only: bool = False,
+        metric: Metric | None = None,
     ) -> FaissSQLiteVectorStore:
         """Open a store that exists.
 
@@ -129,7 +141,7 @@ class FaissSQLiteVectorStore(BasePydanticVectorStore):
         """
         if not (Path(path) / DATABASE_NAME).exists():
             cls(path, read_only=True).close()  # says what is wrong with the folder
-        return cls(path, identity=identity, read_only=read_only)
+        return cls(path, identity=identity, read_only=read_only, metric=metric)
 
     # Properties
 
@@ -137,20 +149,27 @@ class FaissSQLiteVectorStore(BasePydanticVectorStore):
     def client(self) -> Any:
         """The FAISS index in memory, as of the last query; ``None`` before the first."""
         index = self._accelerator.index
-        return None if index is None else index.faiss_index
+        if index is None:
+            return None
+        return index.flat if index.compressed is None else index.compressed.faiss_index
 
     @property
     def index_kind(self) -> str:
-        """The kind of FAISS index: ``"flat"``, which compares with every vector, exactly."""
-        return VectorIndex.kind
+        """How vectors are searched: ``"flat"`` (all, exactly) or ``"pq_fastscan"`` (compressed)."""
+        with self._snapshot() as (_, meta):
+            return self._accelerator.kind_and_recall(meta)[0]
+
+    @property
+    def index_recall(self) -> float:
+        """The measured share of the 10 nearest nodes that a query finds; 1 if it is exact."""
+        with self._snapshot() as (_, meta):
+            return self._accelerator.kind_and_recall(meta)[1]
 
     @property
     def count(self) -> int:
         """The number of nodes."""
-        with self._snapshot() as (connection, _):
-            if connection is None:
-                return 0
-            return int(connection.execute("SELECT count(*) FROM nodes").fetchone()[0])
+        with self._snapshot() as (_, meta):
+            return int(meta.get("count", 0))
 
     @property
     def generation(self) -> int:
@@ -162,13 +181,7 @@ class FaissSQLiteVectorStore(BasePydanticVectorStore):
     def dimensions(self) -> int | None:
         """Length of the vectors; ``None`` while there are none and the identity names none."""
         with self._snapshot() as (_, meta):
-            return self._expected_dimensions(meta)
-
-    @property
-    def metric(self) -> str:
-        """How vectors are compared: by ``"cosine"``."""
-        with self._snapshot() as (_, meta):
-            return str(meta.get("metric", "cosine"))
+            return expected_dimensions(meta, self.identity)
 
     @property
     def stored_identity(self) -> dict[str, Any] | None:
@@ -179,29 +192,35 @@ class FaissSQLiteVectorStore(BasePydanticVectorStore):
 
     # Writing
 
-    def add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:  # noqa: ARG002 - LlamaIndex's
+    def add(self, nodes: Iterable[BaseNode], **kwargs: Any) -> list[str]:  # noqa: ARG002 - LlamaIndex's
         """Add nodes, replacing those with the same ids, in one transaction.
 
         Args:
-            nodes: Nodes with embeddings. Of several with one id the last is kept. NaN and infinity
-                in metadata become ``None``.
+            nodes: Nodes with embeddings, any number of them: they are taken from the iterable and
+                written a few hundred at a time. Of several with one id the last is kept. NaN and
+                infinity in metadata become ``None``.
             **kwargs: Taken for LlamaIndex's sake; there are no further settings.
 
         Returns:
             The nodes' ids.
 
         Raises:
-            ValueError: A node has no embedding, or one of wrong length, of zeros, or with NaN.
+            ValueError: A node has no embedding, or one of wrong length or with NaN, or one of
+                zeros that is to be compared by cosine.
             StoreLockedError: Another process is writing.
             StoreError: The disk is full or the folder cannot be written to; nothing is changed.
         """
+        ids: list[str] = []
         with self._lock:
-            rows = self._to_rows(nodes)
-            if rows:
-                with self._transaction() as (connection, meta):
-                    changed = replace_rows(connection, meta, rows, identity=self.identity)
-                self._changed(changed)
-        return [node.node_id for node in nodes]
+            batches = self._batches(nodes, ids)
+            first = next(batches, None)  # a node that cannot be used is found before the lock is
+            if first is not None:
+                with self._change() as (_, change):
+                    change.put(first)
+                    for batch in batches:
+                        change.put(batch)
+                self._save_if_worth_it(closing=False)
+        return ids
 
     def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:  # noqa: ARG002 - LlamaIndex's
         """Delete the nodes of a document; a document that is not there is no error."""
@@ -242,7 +261,9 @@ class FaissSQLiteVectorStore(BasePydanticVectorStore):
                     connection,
                     generation=generation,
                     deletions_since=generation,  # no index of before can follow; it starts anew
+                    count=0,
                     dimensions=None,
+                    metric=None,
                     identity=self.identity,
                     accelerator=None,
                 )
@@ -271,14 +292,16 @@ class FaissSQLiteVectorStore(BasePydanticVectorStore):
                     f"The node '{node.node_id}' is of the document {node.ref_doc_id!r} and not "
                     f"of '{ref_doc_id}'. Set its SOURCE relationship."
                 )
+        ids: list[str] = []
         with self._lock:
-            rows = self._to_rows(nodes)
-            with self._transaction() as (connection, meta):
-                old = matching_rows(connection, ("ref_doc_id = ?", [ref_doc_id]))
-                changed = replace_rows(connection, meta, rows, identity=self.identity, also=old)
-                record_document(connection, ref_doc_id, content_hash)
-            self._changed(changed)
-        return [node.node_id for node in nodes]
+            batches = list(self._batches(nodes, ids))
+            with self._change() as (connection, change):
+                change.delete(matching_rows(connection, ("ref_doc_id = ?", [ref_doc_id])))
+                for batch in batches:
+                    change.put(batch)
+                change.record_document(ref_doc_id, content_hash)
+            self._save_if_worth_it(closing=False)
+        return ids
 
     # Reading
 
@@ -385,17 +408,27 @@ class FaissSQLiteVectorStore(BasePydanticVectorStore):
                     write_meta(connection, accelerator=None)
                 self._write_accelerator()
 
-    def verify(self) -> int:
-        """Read the whole database and compare every row with its checksum.
+    def verify(self) -> StoreReport:
+        """Read the whole store and compare everything with its checksums.
 
         Returns:
-            The number of nodes.
+            What there is, and how well it is searched.
 
         Raises:
-            StoreCorruptError: Something is damaged; names the file.
+            StoreCorruptError: Something is damaged that cannot be made anew; names the file.
         """
         with self._lock:
-            return self._database.check()
+            self._database.check()
+            with self._snapshot() as (_, meta):
+                kind, recall = self._accelerator.kind_and_recall(meta)
+                return StoreReport(
+                    count=int(meta.get("count", 0)),
+                    generation=int(meta.get("generation", 0)),
+                    metric=self.metric,
+                    index_kind=kind,
+                    index_recall=recall,
+                    index_file=self._accelerator.file_state(meta),
+                )
 
     def close(self) -> None:
         """Give up the files and the writer's lock; the object opens them again if it is used.
@@ -422,49 +455,10 @@ class FaissSQLiteVectorStore(BasePydanticVectorStore):
         self.close()
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return type(self), (self.path, self.identity, self.read_only)
+        return type(self), (self.path, self.identity, self.read_only, self.metric)
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> FaissSQLiteVectorStore:
         return self  # a folder has no copy; a second handle would find it locked by the first
-
-    # Async: the same calls in a thread, so that the event loop stays free
-
-    async def async_add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
-        """Do :meth:`add` without blocking the event loop."""
-        return await asyncio.to_thread(self.add, nodes, **kwargs)
-
-    async def adelete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
-        """Do :meth:`delete` without blocking the event loop."""
-        await asyncio.to_thread(self.delete, ref_doc_id, **delete_kwargs)
-
-    async def adelete_nodes(
-        self,
-        node_ids: list[str] | None = None,
-        filters: MetadataFilters | None = None,
-        **delete_kwargs: Any,
-    ) -> None:
-        """Do :meth:`delete_nodes` without blocking the event loop."""
-        await asyncio.to_thread(self.delete_nodes, node_ids, filters, **delete_kwargs)
-
-    async def aclear(self) -> None:
-        """Do :meth:`clear` without blocking the event loop."""
-        await asyncio.to_thread(self.clear)
-
-    async def aget_nodes(
-        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
-    ) -> list[BaseNode]:
-        """Do :meth:`get_nodes` without blocking the event loop."""
-        return await asyncio.to_thread(self.get_nodes, node_ids, filters)
-
-    async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
-        """Do :meth:`query` without blocking the event loop."""
-        return await asyncio.to_thread(self.query, query, **kwargs)
-
-    async def aquery_many(
-        self, queries: Sequence[VectorStoreQuery], **kwargs: Any
-    ) -> list[VectorStoreQueryResult]:
-        """Do :meth:`query_many` without blocking the event loop."""
-        return await asyncio.to_thread(self.query_many, queries, **kwargs)
 
     # Inside
 
@@ -472,42 +466,36 @@ class FaissSQLiteVectorStore(BasePydanticVectorStore):
     def _snapshot(self) -> Iterator[tuple[sqlite3.Connection | None, dict[str, Any]]]:
         with self._lock, self._database.snapshot() as connection:
             meta = {} if connection is None else read_meta(connection)
-            self._check_identity(meta)
+            self._check(meta)
             yield connection, meta
 
     @contextmanager
     def _transaction(self) -> Iterator[tuple[sqlite3.Connection, dict[str, Any]]]:
         with self._lock, self._database.transaction() as connection:
             meta = read_meta(connection)
-            self._check_identity(meta)
+            self._check(meta)
             yield connection, meta
 
-    def _check_identity(self, meta: dict[str, Any]) -> None:
-        stored, given = meta.get("identity"), self.identity
-        differences: dict[str, tuple[object, object]] = {}
-        if stored is not None and given is not None:
-            for name in sorted(stored.keys() | given.keys()):
-                if stored.get(name) != given.get(name):
-                    differences[name] = (stored.get(name), given.get(name))
-        dimensions = (given or {}).get("dimensions")
-        if dimensions is not None and meta.get("dimensions") not in (None, dimensions):
-            differences["dimensions"] = (meta["dimensions"], dimensions)
-        if differences:
-            raise StoreIdentityError(self.path, differences)
+    @contextmanager
+    def _change(self) -> Iterator[tuple[sqlite3.Connection, Change]]:
+        with self._transaction() as (connection, meta):
+            change = Change(connection, meta)
+            yield connection, change
+            change.finish(identity=self.identity, metric=self.metric)
 
-    def _expected_dimensions(self, meta: dict[str, Any]) -> int | None:
-        named = (meta.get("identity") or self.identity or {}).get("dimensions")
-        dimensions: int | None = meta.get("dimensions") or named
-        return dimensions
+    def _check(self, meta: dict[str, Any]) -> None:
+        check_identity(self.path, meta, identity=self.identity, metric=self.metric)
 
-    def _to_rows(self, nodes: Sequence[BaseNode]) -> list[NodeRow]:
-        dimensions = self.dimensions
-        rows: dict[str, NodeRow] = {}
-        for node in nodes:
-            row = to_row(node, dimensions=dimensions)
-            dimensions = dimensions or len(row.vector) // 4
-            rows[row.node_id] = row
-        return list(rows.values())
+    def _batches(self, nodes: Iterable[BaseNode], ids: list[str]) -> Iterator[list[NodeRow]]:
+        dimensions, remaining = self.dimensions, iter(nodes)
+        while batch := list(islice(remaining, _BATCH)):
+            rows: dict[str, NodeRow] = {}
+            for node in batch:
+                row = to_row(node, metric=self.metric, dimensions=dimensions)
+                dimensions = dimensions or len(row.vector) // 4
+                rows[row.node_id] = row
+                ids.append(row.node_id)
+            yield list(rows.values())
 
     def _delete_where(self, condition: Condition, *, ref_doc_id: str | None = None) -> None:
         with self._lock:
@@ -516,23 +504,21 @@ class FaissSQLiteVectorStore(BasePydanticVectorStore):
                     matching_rows(connection, condition) or has_document(connection, ref_doc_id)
                 ):
                     return
-            with self._transaction() as (connection, meta):
-                generation = int(meta["generation"]) + 1
-                rows = matching_rows(connection, condition)
-                delete_rows(connection, rows, generation=generation)
-                connection.execute("DELETE FROM documents WHERE ref_doc_id = ?", (ref_doc_id,))
-                write_meta(connection, generation=generation)
-            self._changed(len(rows))
-
-    def _changed(self, rows: int) -> None:
-        self._accelerator.unsaved += rows
-        self._save_if_worth_it(closing=False)
+            with self._change() as (connection, change):
+                change.delete(matching_rows(connection, condition))
+                change.forget_document(ref_doc_id)
+            self._save_if_worth_it(closing=False)
 
     def _save_if_worth_it(self, *, closing: bool) -> None:
-        if not self._database.lock.held:
+        heals = closing and self._accelerator.file_is_of_no_use and not self.read_only
+        if not (self._database.lock.held or heals):
             return
         try:
-            if self._accelerator.is_worth_writing(lambda: self.count, closing=closing):
+            with self._snapshot() as (connection, meta):
+                worth_it = connection is not None and self._accelerator.is_worth_writing(
+                    connection, meta, closing=closing
+                )
+            if worth_it:
                 self._write_accelerator()
             if closing:
                 self._database.seal()

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from phi3_industry.vector_stores.lexical import LEXICAL_VERSION
-from phi3_industry.vector_stores.nodes import all_nodes, insert_passage
+from phi3_industry.vector_stores.nodes import all_nodes
 from phi3_industry.vector_stores.rows import passage_of
 from phi3_industry.vector_stores.schema import (
     LEXICAL_TABLES,
@@ -32,6 +32,7 @@ from phi3_industry.vector_stores.schema import (
     read_properties,
     write_meta,
 )
+from phi3_industry.vector_stores.writing import insert_passage
 
 __all__ = ["cut_all_texts_anew", "describe_versions", "migrate"]
 
@@ -83,10 +84,13 @@ def cut_all_texts_anew(connection: sqlite3.Connection) -> None:
     write_meta(connection, lexical_version=LEXICAL_VERSION, lexical_seal=None)
 
 
-def _name_the_metric(connection: sqlite3.Connection) -> None:
+def _name_the_metric_and_the_count(connection: sqlite3.Connection) -> None:
     """1 to 2: stores compare by cosine, inner product or L2; there was only cosine before."""
-    write_meta(connection, metric="cosine")
+    (count,) = connection.execute("SELECT count(*) FROM nodes").fetchone()
+    write_meta(connection, metric="cosine", count=count)
 
 
 #: For each version, the step to the next one.
-_STEPS: dict[int, Callable[[sqlite3.Connection], Any]] = {1: _name_the_metric}
+_STEPS: dict[int, Callable[[sqlite3.Connection], Any]] = {
+    1: _name_the_metric_and_the_count,
+}

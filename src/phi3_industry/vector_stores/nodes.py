@@ -1,11 +1,10 @@
-"""The rows of the tables of nodes: written, found, read and checked."""
+"""The rows of the tables of nodes: found, read and checked."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -14,34 +13,21 @@ from llama_index.core.vector_stores.types import MetadataFilters
 from llama_index.core.vector_stores.utils import metadata_dict_to_node
 
 from phi3_industry.vector_stores.filters import Condition, filters_to_sql, is_among
-from phi3_industry.vector_stores.rows import NodeRow, Passage, Vector
-from phi3_industry.vector_stores.schema import (
-    LEXICAL_COLUMNS,
-    DamagedContentError,
-    checksum,
-    write_meta,
-)
+from phi3_industry.vector_stores.schema import DamagedContentError, checksum
+from phi3_industry.vector_stores.similarity import Vector
 
 __all__ = [
     "all_nodes",
     "check_all_rows",
     "choice",
-    "delete_rows",
     "has_document",
-    "insert_passage",
     "load_nodes",
     "load_vectors",
     "matching_rows",
-    "record_document",
-    "replace_rows",
     "vectors_after",
 ]
 
 _CHUNK = 4096
-_INSERT_PASSAGE = (
-    f"INSERT INTO passages (rowid, {', '.join(LEXICAL_COLUMNS)}) "  # noqa: S608 - names of ours
-    f"VALUES (?{', ?' * len(LEXICAL_COLUMNS)})"
-)
 
 
 def choice(node_ids: Sequence[str] | None, filters: MetadataFilters | None) -> Condition:
@@ -53,95 +39,10 @@ def choice(node_ids: Sequence[str] | None, filters: MetadataFilters | None) -> C
     return f"{sql} AND {among}", [*parameters, *ids]
 
 
-def replace_rows(
-    connection: sqlite3.Connection,
-    meta: Mapping[str, Any],
-    rows: Sequence[NodeRow],
-    *,
-    identity: Mapping[str, Any] | None,
-    also: Sequence[int] = (),
-) -> int:
-    """Put rows in the place of those with the same node ids, inside the caller's transaction.
-
-    Args:
-        connection: A connection inside a transaction.
-        meta: The store's properties.
-        rows: New rows, each node id once.
-        identity: The store's identity, if it has none yet.
-        also: Numbers of further rows to delete.
-
-    Returns:
-        How many rows came and went.
-    """
-    generation = int(meta["generation"]) + 1
-    same_ids = matching_rows(connection, choice([row.node_id for row in rows], None))
-    old = sorted({*same_ids, *also})
-    delete_rows(connection, old, generation=generation)
-    documents, ids = is_among("ref_doc_id", [row.ref_doc_id for row in rows if row.ref_doc_id])
-    connection.execute(f"DELETE FROM documents WHERE {documents}", ids)  # noqa: S608 - no values
-    dimensions = meta["dimensions"]
-    for row in rows:
-        dimensions = dimensions or len(row.vector) // 4
-        if len(row.vector) != 4 * dimensions:
-            raise ValueError(
-                f"The node '{row.node_id}' has {len(row.vector) // 4} dimensions; another process "
-                f"has just put vectors of {dimensions} dimensions into the store."
-            )
-        _insert(connection, row)
-    identity = meta["identity"] or identity
-    write_meta(connection, generation=generation, dimensions=dimensions, identity=identity)
-    return len(old) + len(rows)
-
-
-def _insert(connection: sqlite3.Connection, row: NodeRow) -> None:
-    stored = (row.node_id, row.ref_doc_id, row.node_type, row.content, row.metadata)
-    cursor = connection.execute(
-        "INSERT INTO nodes (node_id, ref_doc_id, node_type, content, metadata, checksum, "
-        "vector, vector_checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (*stored, checksum(*stored), row.vector, checksum(row.vector)),
-    )
-    insert_passage(connection, int(cursor.lastrowid or 0), row.passage)
-
-
-def insert_passage(connection: sqlite3.Connection, row: int, passage: Passage) -> None:
-    """Let lexical search find a row by the terms of its passage."""
-    connection.execute(_INSERT_PASSAGE, (row, *passage))
-
-
 def matching_rows(connection: sqlite3.Connection, condition: Condition) -> list[int]:
     """Return the numbers of the rows that meet a condition, ascending."""
     sql = f"SELECT row FROM nodes WHERE {condition[0]} ORDER BY row"  # noqa: S608 - no values in it
     return [row for (row,) in connection.execute(sql, condition[1])]
-
-
-def delete_rows(connection: sqlite3.Connection, rows: Sequence[int], *, generation: int) -> None:
-    """Delete rows, keep note of them, and forget the hashes of the documents that they were of.
-
-    Args:
-        connection: A connection inside a transaction.
-        rows: Numbers of rows.
-        generation: The generation that this transaction makes.
-    """
-    connection.execute(
-        "DELETE FROM documents WHERE ref_doc_id IN (SELECT ref_doc_id FROM nodes "
-        "WHERE row IN (SELECT value FROM json_each(?)))",
-        (json.dumps(list(rows)),),
-    )
-    each = [(row,) for row in rows]
-    connection.executemany("DELETE FROM passages WHERE rowid = ?", each)
-    connection.executemany("DELETE FROM nodes WHERE row = ?", each)
-    connection.executemany(
-        "INSERT INTO deletions (row, generation) VALUES (?, ?)",
-        [(row, generation) for row in rows],
-    )
-
-
-def record_document(connection: sqlite3.Connection, ref_doc_id: str, content_hash: str) -> None:
-    """Keep a document's hash; it is forgotten when any of its nodes changes."""
-    connection.execute(
-        "INSERT OR REPLACE INTO documents (ref_doc_id, content_hash, checksum) VALUES (?, ?, ?)",
-        (ref_doc_id, content_hash, checksum(ref_doc_id, content_hash)),
-    )
 
 
 def has_document(connection: sqlite3.Connection, ref_doc_id: str | None) -> bool:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from llama_index.core.schema import BaseNode, MetadataMode
 
 from phi3_industry.vector_stores.lexical import index_text
+from phi3_industry.vector_stores.similarity import Metric, prepared
 
-__all__ = ["NodeRow", "Passage", "Vector", "normalised", "passage_of", "to_row"]
+__all__ = ["NodeRow", "Passage", "passage_of", "to_row"]
 
-#: A unit vector, or a matrix of them: ``(dimensions,)`` or ``(count, dimensions)``.
-Vector = npt.NDArray[np.float32]
 
 #: Terms between spaces, one text for each column of the table ``passages``.
 Passage = tuple[str, ...]
@@ -35,7 +32,7 @@ class NodeRow:
         node_type: The LlamaIndex class that reads it back.
         content: The whole node but its vector, as JSON.
         metadata: What filters see: the metadata and the document's id, as JSON.
-        vector: The unit vector as bytes of float32.
+        vector: The vector, of length 1 if compared by cosine, as bytes of float32.
         passage: The terms under which lexical search finds it.
     """
 
@@ -48,11 +45,12 @@ class NodeRow:
     passage: Passage
 
 
-def to_row(node: BaseNode, *, dimensions: int | None) -> NodeRow:
+def to_row(node: BaseNode, *, metric: Metric, dimensions: int | None) -> NodeRow:
     """Turn a node into a row, checking all of it before anything is written.
 
     Args:
         node: A node with an embedding.
+        metric: How vectors will be compared.
         dimensions: Length that the embedding must have; ``None`` if any will do.
 
     Raises:
@@ -61,7 +59,8 @@ def to_row(node: BaseNode, *, dimensions: int | None) -> NodeRow:
     where = f"The node '{node.node_id}'"
     if node.embedding is None:
         raise ValueError(f"{where} has no embedding. Embed it before adding it to a store.")
-    vector = normalised(node.embedding, dimensions=dimensions, what=f"{where}: its embedding")
+    what = f"{where}: its embedding"
+    vector = prepared(node.embedding, metric=metric, dimensions=dimensions, what=what)
     try:
         # NaN and infinity, which JSON has not, become None here
         fields = node.model_dump(mode="json", exclude={"embedding"})
@@ -95,34 +94,6 @@ def passage_of(node: BaseNode) -> Passage:
         index_text(node.get_metadata_str(mode=MetadataMode.EMBED)),
         index_text(node.get_content(metadata_mode=MetadataMode.NONE)),
     )
-
-
-def normalised(vector: Sequence[float], *, dimensions: int | None, what: str) -> Vector:
-    """Return a vector of length 1 in float32.
-
-    Args:
-        vector: Shape ``(dimensions,)``.
-        dimensions: The shape that is wanted; ``None`` if any will do.
-        what: What the vector is, to begin a message with.
-
-    Raises:
-        ValueError: The vector has another shape, is zero, or holds NaN or infinity.
-    """
-    array = np.asarray(vector, dtype=np.float64)
-    if array.ndim != 1 or array.size == 0:
-        raise ValueError(f"{what} has the shape {array.shape}; it must be one row of numbers.")
-    if dimensions is not None and array.size != dimensions:
-        raise ValueError(
-            f"{what} has {array.size} dimensions and the store's vectors have {dimensions}. Use "
-            "the embedding model that the store was built with."
-        )
-    if not np.isfinite(array).all():
-        raise ValueError(f"{what} holds NaN or infinity, which no similarity can be computed of.")
-    largest = float(np.abs(array).max())
-    if largest == 0.0:
-        raise ValueError(f"{what} is all zeros, which has no direction to compare.")
-    array = array / largest  # keeps the squares of very large and very small numbers in range
-    return (array / np.linalg.norm(array)).astype(np.float32)
 
 
 def _filterable(metadata: Mapping[str, Any], ref_doc_id: str | None) -> dict[str, Any]:

@@ -147,7 +147,8 @@ _NEW_META: dict[str, Any] = {
     "store_id": None,
     "lexical_version": LEXICAL_VERSION,
     "generation": 0,  # counts the transactions that changed nodes
-    "metric": "cosine",  # how vectors are compared; given by the first writer
+    "count": 0,  # of the nodes
+    "metric": None,  # how vectors are compared; given by the first writer
     "dimensions": None,  # of the vectors; learned from the first
     "identity": None,  # what made the vectors; given by the first writer
     "accelerator": None,  # generation, last_row, count, sha256 of the FAISS file

@@ -6,20 +6,17 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryMode
 
+from phi3_industry.vector_stores.dense import Hit, diversified, scan
 from phi3_industry.vector_stores.filters import Condition, filters_to_sql, is_among
 from phi3_industry.vector_stores.fusion import reciprocal_rank_fusion
 from phi3_industry.vector_stores.lexical import match_expression, query_terms
-from phi3_industry.vector_stores.nodes import load_vectors, matching_rows
-from phi3_industry.vector_stores.rows import Vector, normalised
+from phi3_industry.vector_stores.nodes import matching_rows
+from phi3_industry.vector_stores.similarity import prepared
 from phi3_industry.vector_stores.vector_index import VectorIndex
 
-__all__ = ["Hit", "check_query", "search"]
-
-#: A row number and its score, higher is better.
-Hit = tuple[int, float]
+__all__ = ["check_query", "search"]
 
 _TEXT_MODES = (VectorStoreQueryMode.TEXT_SEARCH, VectorStoreQueryMode.SPARSE)
 _MODES = (
@@ -99,24 +96,25 @@ def search(
     text = query.query_str or ""
     if mode in _TEXT_MODES:
         return _lexical(connection, text, k, condition=condition)
-    vector = normalised(
-        query.query_embedding or [], dimensions=meta["dimensions"], what="The query's embedding"
-    )
-    if meta["dimensions"] is None:
+    metric, dimensions = meta["metric"], meta["dimensions"]
+    what = "The query's embedding"
+    vector = prepared(query.query_embedding or [], metric=metric, dimensions=dimensions, what=what)
+    if dimensions is None:
         return []
     rows = None if condition is None else matching_rows(connection, condition)
 
     def nearest(depth: int) -> list[Hit]:
         if rows is not None and len(rows) <= _SCANNED_ROWS:
-            return _scan(connection, vector, depth, rows=rows)
-        return index().search(vector, depth, rows=rows)
+            return scan(connection, vector, depth, rows=rows, metric=metric)
+        return index().search(connection, vector, depth, rows=rows)
 
     if mode == VectorStoreQueryMode.DEFAULT:
         return nearest(k)
     if mode == VectorStoreQueryMode.MMR:
         hits = nearest(max(_MMR_CANDIDATES, 10 * k))
         threshold = 0.5 if mmr_threshold is None else mmr_threshold
-        return _diversified(connection, vector, k, hits=hits, threshold=threshold)
+        rows = [row for row, _ in hits]
+        return diversified(connection, vector, k, rows=rows, threshold=threshold, metric=metric)
     dense = nearest(max(k, _FUSION_DEPTH))
     depth = query.sparse_top_k or max(k, _FUSION_DEPTH)
     lexical = _lexical(connection, text, depth, condition=condition)
@@ -141,17 +139,6 @@ def _restriction(query: VectorStoreQuery) -> Condition | None:
     if not parts:
         return None
     return " AND ".join(sql for sql, _ in parts), [value for _, given in parts for value in given]
-
-
-def _scan(
-    connection: sqlite3.Connection, vector: Vector, k: int, *, rows: Sequence[int]
-) -> list[Hit]:
-    """Compare a vector with those of some rows, straight from the database."""
-    if not rows:
-        return []
-    cosines = load_vectors(connection, rows, dimensions=len(vector)) @ vector
-    best = np.argsort(-cosines, kind="stable")[:k]
-    return [(rows[position], float(cosines[position])) for position in best]
 
 
 def _lexical(
@@ -185,30 +172,3 @@ def _telling_terms(connection: sqlite3.Connection, terms: Sequence[str]) -> list
         if found is not None and found[0] <= most:
             telling.append(term)
     return telling
-
-
-def _diversified(
-    connection: sqlite3.Connection, vector: Vector, k: int, *, hits: Sequence[Hit], threshold: float
-) -> list[Hit]:
-    """Choose hits by maximal marginal relevance, each with its cosine to the query.
-
-    Each choice maximises ``threshold * cosine to the query - (1 - threshold) * largest cosine to
-    those chosen before``.
-
-    Source: Carbonell and Goldstein, "The Use of MMR, Diversity-Based Reranking", SIGIR 1998.
-    """
-    if not hits:
-        return []
-    rows = [row for row, _ in hits]
-    vectors = load_vectors(connection, rows, dimensions=len(vector))
-    relevance = vectors @ vector
-    overlap = np.full(len(rows), -np.inf, dtype=np.float32)
-    worth = relevance.copy()  # the first choice has nothing to differ from
-    chosen: list[int] = []
-    for _ in range(min(k, len(rows))):
-        best = int(np.argmax(worth))
-        chosen.append(best)
-        overlap = np.maximum(overlap, vectors @ vectors[best])
-        worth = threshold * relevance - (1 - threshold) * overlap
-        worth[chosen] = -np.inf
-    return [(rows[position], float(relevance[position])) for position in chosen]

@@ -65,7 +65,7 @@ def check(folder: Path, last: int) -> str:
         hashes = store.document_hashes()
         if hashes not in (expected_hashes(last), expected_hashes(last + 1)):
             return f"acknowledged {last}, found {hashes}"
-        if store.verify() != NODES * len(hashes):
+        if store.verify().count != NODES * len(hashes):
             return f"{store.count} nodes for {hashes}"
         for content_hash in hashes.values():
             for wanted in document_nodes(int(content_hash[1:])):

@@ -162,14 +162,14 @@ def test_clear_empties_the_store_and_lets_another_embedding_in(store, node):
 
 async def test_async_calls_leave_the_event_loop_free(store, node, monkeypatch):
     started = threading.Event()
-    slow = FaissSQLiteVectorStore._to_rows
+    slow = FaissSQLiteVectorStore._batches
 
-    def sleepy(self, nodes):
+    def sleepy(self, nodes, ids):
         started.set()
         time.sleep(0.2)
-        return slow(self, nodes)
+        return slow(self, nodes, ids)
 
-    monkeypatch.setattr(FaissSQLiteVectorStore, "_to_rows", sleepy)
+    monkeypatch.setattr(FaissSQLiteVectorStore, "_batches", sleepy)
     ticks = 0
     task = asyncio.create_task(store.async_add([node("a", [1, 0])]))
     while not task.done():
@@ -481,7 +481,7 @@ def test_a_new_store_is_empty_and_makes_no_folder_before_it_is_written(folder):
         assert ask(store, [1, 0]).ids == []
         assert store.get_nodes() == []
         assert store.ref_doc_ids() == {}
-        assert store.verify() == 0
+        assert store.verify().count == 0
         store.persist()
         store.clear()
         store.delete("d")

@@ -118,7 +118,7 @@ def test_a_writer_brings_a_version_1_store_up_to_date(old):
             assert store.query(query).ids == found
         assert store.document_hashes() == {"d": "hash"}
         assert store.metric == "cosine"
-        assert store.verify() == 2
+        assert store.verify().count == 2
     version, meta = state(old)
     assert (version, int(meta["lexical_version"])) == (SCHEMA_VERSION, LEXICAL_VERSION)
     with FaissSQLiteVectorStore(old, read_only=True) as reader:
@@ -174,7 +174,7 @@ def test_texts_are_cut_anew_when_the_lexical_version_changes(folder, node, monke
         for words, found in (("otherwise", ["n"]), ("impeller", [])):
             query = VectorStoreQuery(query_str=words, mode="text_search")
             assert store.query(query).ids == found
-        assert store.verify() == 1
+        assert store.verify().count == 1
 
 
 def test_a_step_that_fails_changes_nothing(old, monkeypatch):
@@ -192,7 +192,7 @@ def test_a_step_that_fails_changes_nothing(old, monkeypatch):
     assert state(old) == before
     monkeypatch.undo()
     with FaissSQLiteVectorStore(old) as store:
-        assert store.verify() == 2
+        assert store.verify().count == 2
 
 
 def test_a_damaged_older_store_is_named(folder):
@@ -217,4 +217,4 @@ def test_a_migration_that_is_killed_leaves_the_old_store(old, tmp_path):
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
     assert state(copy)[0] == 1
     with FaissSQLiteVectorStore(copy) as store:
-        assert store.verify() == 2
+        assert store.verify().count == 2
