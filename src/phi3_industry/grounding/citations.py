@@ -2,23 +2,33 @@
 
 An answer begins with the number of its passage, ``[2] 38.2 bar``, or with zero when it abstains,
 ``[0] I don't know.`` A model may also cite in the middle of a longer answer; then each citation
-covers the text up to the next one.
+covers the text up to the next one, or, where the answer ends with a citation, the text before it.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from phi3_industry.grounding.matching import (
+    count_digits,
+    count_words,
+    find_whole,
+    fold,
+    fold_with_origin,
+    is_boundary,
+    numbers_in,
+    words_of,
+)
 from phi3_industry.grounding.prompt import ABSTENTION
 
 __all__ = ["Citation", "ParsedAnswer", "parse_answer", "repair", "verify"]
 
 _MARKER = re.compile(r"\[(\d{1,4})\]")
-_UNSPACED_SCRIPTS = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR")
 _LEAST_QUOTED_SHARE = 0.5
+_LEAST_SHARE_OF_WORDS = 0.75
+_LEAST_WORDS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,18 +78,23 @@ def parse_answer(text: str, *, abstention: str = ABSTENTION) -> ParsedAnswer:
     numbers = [int(match.group(1)) for match in _MARKER.finditer(text)]
     body = " ".join(part.strip() for part in _MARKER.split(text)[::2] if part.strip())
     markers = tuple(dict.fromkeys(number for number in numbers if number > 0))
-    abstains = not body or (bool(numbers) and not markers) or _fold(body) == _fold(abstention)
+    abstains = not body or (bool(numbers) and not markers) or fold(body) == fold(abstention)
     return ParsedAnswer(markers=markers, body=body, abstained=abstains)
 
 
 def verify(text: str, passages: Sequence[str]) -> list[Citation]:
     """Check every citation of an answer against the passages it was given.
 
-    The claim of a citation is the text after it, up to the next one. It is verified if its first
-    clause, up to a punctuation mark or the end, stands in the cited passage word for word: a
-    house may add terms of its own after a quoted fact, ``[2] 38.2 bar | PDIS``. It is also
-    verified if one unbroken run of the passage makes up at least half of it and holds every
-    number in it.
+    The claim of a citation is the text after it, up to the next one; in an answer that ends with
+    a citation, it is the text before it. Citations side by side share their claim. A claim is
+    verified if
+
+    - its first clause, up to a punctuation mark or the end, stands in the cited passage word for
+      word: a house may add terms of its own after a quoted fact, ``[2] 38.2 bar | PDIS``;
+    - or one unbroken run of the passage makes up at least half of it and holds every number in
+      it;
+    - or the claim has three words or more, and words of the passage make up three quarters of
+      it and every number in it: a sentence around a fact, ``[2] The pressure is 38.2 bar.``
 
     Compatibility forms, letter case and runs of white space do not count in the comparison; words
     and numbers are compared whole, so that "3 bar" does not stand in "13 bars".
@@ -91,9 +106,7 @@ def verify(text: str, passages: Sequence[str]) -> list[Citation]:
     Returns:
         One citation for each marker above zero, in order of appearance.
     """
-    return [
-        _check(marker, claim, passages) for marker, claim in _claims(text)[1] if marker is not None
-    ]
+    return [_check(claim, passages) for claim in _claims(text) if claim.marker]
 
 
 def repair(text: str, passages: Sequence[str]) -> tuple[str, list[Citation]]:
@@ -110,63 +123,125 @@ def repair(text: str, passages: Sequence[str]) -> tuple[str, list[Citation]]:
         The answer, unchanged if all citations are verified, and its citations. One whose marker
         was taken out is still listed, as not verified.
     """
-    lead, claims = _claims(text)
-    parts, citations = [lead], []
-    for marker, claim in claims:
-        if marker is None:  # citation zero
-            parts.append(f"[0]{claim}")
+    parts: list[str] = []
+    citations: list[Citation] = []
+    end = 0
+    for claim in _claims(text):
+        before = text[end : claim.begin]
+        end = claim.end
+        if not claim.marker:  # citation zero
+            parts += [before, text[claim.begin : end]]
             continue
-        citation = _check(marker, claim, passages)
+        citation = _check(claim, passages)
         if not citation.verified:
-            others = [_check(number, claim, passages) for number in range(1, len(passages) + 1)]
+            numbers = range(1, len(passages) + 1)
+            others = [_check(replace(claim, marker=number), passages) for number in numbers]
             bearing = [other for other in others if other.verified]
             if len(bearing) == 1:
                 citation = bearing[0]
         citations.append(citation)
-        parts.append(f"[{citation.marker}]{claim}" if citation.verified else claim.lstrip())
-    return "".join(parts), citations
+        if citation.verified:
+            parts += [before, f"[{citation.marker}]"]
+        else:
+            parts.append(before.rstrip() if claim.trailing else before)
+            end += len(text[end:]) - len(text[end:].lstrip()) if not claim.trailing else 0
+    return "".join([*parts, text[end:]]), citations
 
 
-def _claims(text: str) -> tuple[str, list[tuple[int | None, str]]]:
-    """Split an answer into what comes before the first citation, and each citation's claim."""
-    lead, *rest = _MARKER.split(text)
-    numbers = [int(number) or None for number in rest[::2]]
-    return lead, list(zip(numbers, rest[1::2], strict=True))
+@dataclass(frozen=True, kw_only=True)
+class _Claim:
+    """A citation as it stands in an answer, and what it is cited for.
+
+    Attributes:
+        marker: The cited number.
+        begin: Where the marker begins in the text.
+        end: Where it ends.
+        text: What is claimed.
+        trailing: Whether the marker stands behind its claim.
+    """
+
+    marker: int
+    begin: int
+    end: int
+    text: str
+    trailing: bool
 
 
-def _check(marker: int, claim: str, passages: Sequence[str]) -> Citation:
+def _claims(text: str) -> list[_Claim]:
+    """Find each citation of an answer with its claim."""
+    found = list(_MARKER.finditer(text))
+    if not found:
+        return []
+    trailing = bool(count_words(text[: found[0].start()])) and not count_words(
+        text[found[-1].end() :]
+    )
+    edges = [0, *(match.end() for match in found)] if trailing else []
+    starts = [*(match.start() for match in found), len(text)]
+    claims = [
+        text[edges[n] : match.start()] if trailing else text[match.end() : starts[n + 1]]
+        for n, match in enumerate(found)
+    ]
+    # side by side: the neighbour's claim
+    order = range(1, len(claims)) if trailing else range(len(claims) - 2, -1, -1)
+    for n in order:
+        if not claims[n].strip():
+            claims[n] = claims[n - 1 if trailing else n + 1]
+    return [
+        _Claim(
+            marker=int(match.group(1)),
+            begin=match.start(),
+            end=match.end(),
+            text=claim,
+            trailing=trailing,
+        )
+        for match, claim in zip(found, claims, strict=True)
+    ]
+
+
+def _check(claim: _Claim, passages: Sequence[str]) -> Citation:
+    marker = claim.marker
     if marker > len(passages):
         return Citation(marker=marker, index=None, quote="", verified=False)
-    quote, verified = _quote(claim, passages[marker - 1])
+    quote, verified = _quote(claim.text, passages[marker - 1])
     return Citation(marker=marker, index=marker - 1, quote=quote, verified=verified)
 
 
 def _quote(claim: str, passage: str) -> tuple[str, bool]:
     """Find what a passage says of a claim, and whether that bears the claim."""
-    folded_passage, origin = _fold_with_origin(passage)
-    folded = _fold(claim)
+    folded_passage, origin = fold_with_origin(passage)
+    folded = fold(claim)
 
     def spelled(start: int, length: int) -> str:
         return passage[origin[start] : origin[start + length - 1] + 1]
 
     for end in _clause_ends(folded):
-        start = _find_whole(folded_passage, folded[:end])
+        start = find_whole(folded_passage, folded[:end])
         if start >= 0:
             return spelled(start, end), True
     begin, end, start = _longest_shared(folded, folded_passage)
     if end == begin:
         return "", False
     run = folded[begin:end]
-    share = _count_words(run) / _count_words(folded)
-    whole_numbers = _count_digits(run) == _count_digits(folded)
-    return spelled(start, end - begin), share >= _LEAST_QUOTED_SHARE and whole_numbers
+    share = count_words(run) / count_words(folded)
+    whole_numbers = count_digits(run) == count_digits(folded)
+    verified = (share >= _LEAST_QUOTED_SHARE and whole_numbers) or _in_own_words(folded, passage)
+    return spelled(start, end - begin), verified
+
+
+def _in_own_words(claim: str, passage: str) -> bool:
+    """Tell whether words of a passage make up most of a claim, and all of its numbers."""
+    words, known = words_of(claim), set(words_of(passage))
+    if len(words) < _LEAST_WORDS or not set(numbers_in(claim)) <= set(numbers_in(passage)):
+        return False
+    shared = sum(len(word) for word in words if word in known)
+    return shared >= _LEAST_SHARE_OF_WORDS * sum(map(len, words))
 
 
 def _clause_ends(text: str) -> list[int]:
     """Give the places where a first clause may end, longest first."""
     ends = []
     for end in range(1, len(text) + 1):
-        if text[end - 1].isspace() or not _is_boundary(text, end) or not _count_words(text[:end]):
+        if text[end - 1].isspace() or not is_boundary(text, end) or not count_words(text[:end]):
             continue
         following = text[end:].lstrip()
         if not following or not (following[0].isalnum() or text[end - 1] in "([{"):
@@ -180,76 +255,17 @@ def _longest_shared(claim: str, passage: str) -> tuple[int, int, int]:
     Returns:
         Begin and end of the run in the claim, and its begin in the passage; all zero if none.
     """
-    bounds = [place for place in range(len(claim) + 1) if _is_boundary(claim, place)]
+    bounds = [place for place in range(len(claim) + 1) if is_boundary(claim, place)]
     best = (0, 0, 0)
     for begin in bounds:
         for end in reversed(bounds):
             if end - begin <= best[1] - best[0]:
                 break
             candidate = claim[begin:end]
-            if candidate != candidate.strip() or not _count_words(candidate):
+            if candidate != candidate.strip() or not count_words(candidate):
                 continue
-            start = _find_whole(passage, candidate)
+            start = find_whole(passage, candidate)
             if start >= 0:
                 best = (begin, end, start)
                 break
     return best
-
-
-def _find_whole(passage: str, candidate: str) -> int:
-    start = passage.find(candidate)
-    while start >= 0:
-        if _is_boundary(passage, start) and _is_boundary(passage, start + len(candidate)):
-            return start
-        start = passage.find(candidate, start + 1)
-    return -1
-
-
-def _is_boundary(text: str, position: int) -> bool:
-    """Tell whether a word or number may begin or end between two characters.
-
-    In scripts that are written without spaces every place between two letters is one.
-    """
-    if position <= 0 or position >= len(text):
-        return True
-    before, after = text[position - 1], text[position]
-    if before in ".,-/" and after.isdigit() and text[position - 2 : position - 1].isdigit():
-        return False  # inside a number: 38.2, 1,000, 3/4
-    if after in ".,-/" and before.isdigit() and text[position + 1 : position + 2].isdigit():
-        return False
-    return not (before.isalnum() and after.isalnum()) or _is_unspaced(before) or _is_unspaced(after)
-
-
-def _is_unspaced(character: str) -> bool:
-    if character.isascii():
-        return False
-    return unicodedata.name(character, "").startswith(_UNSPACED_SCRIPTS)
-
-
-def _count_words(text: str) -> int:
-    """Count what carries meaning: letters, digits, and pictures such as a tick."""
-    return sum(character.isalnum() or unicodedata.category(character) == "So" for character in text)
-
-
-def _count_digits(text: str) -> int:
-    return sum(character.isdigit() for character in text)
-
-
-def _fold(text: str) -> str:
-    return _fold_with_origin(text)[0]
-
-
-def _fold_with_origin(text: str) -> tuple[str, list[int]]:
-    """Fold a text for comparison and say where each folded character came from."""
-    folded: list[str] = []
-    origin: list[int] = []
-    for position, character in enumerate(text):
-        for part in unicodedata.normalize("NFKC", character).casefold():
-            if part.isspace() and (not folded or folded[-1] == " "):
-                continue
-            folded.append(" " if part.isspace() else part)
-            origin.append(position)
-    while folded and folded[-1] == " ":
-        folded.pop()
-        origin.pop()
-    return "".join(folded), origin

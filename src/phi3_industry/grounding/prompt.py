@@ -28,8 +28,8 @@ class FittedPrompt:
 
     Attributes:
         messages: The messages.
-        kept: Indexes of the passages that are in it, ascending; passage ``kept[i]`` has the
-            number ``i + 1``.
+        kept: Indexes of the passages that are in it, in the order of their numbers; passage
+            ``kept[i]`` has the number ``i + 1``.
         dropped: Indexes of the passages that had to be left out, ascending.
         tokens: Tokens of the messages, as counted by the caller's function.
     """
@@ -117,6 +117,7 @@ class GroundingPrompt:
         count_tokens: Callable[[list[Message]], int],
         context_window: int,
         max_new_tokens: int,
+        order: Sequence[int] | None = None,
     ) -> FittedPrompt:
         """Build a grounded prompt within a token budget by leaving out whole passages.
 
@@ -130,6 +131,8 @@ class GroundingPrompt:
             count_tokens: Counts the tokens of messages, the chat template's own included.
             context_window: Tokens the model can hold.
             max_new_tokens: Tokens kept free for the answer.
+            order: All indexes of passages in the order in which those that are kept are
+                numbered; ``None`` numbers the best first.
 
         Returns:
             The prompt with what was kept and what was left out.
@@ -147,15 +150,17 @@ class GroundingPrompt:
                 max_new_tokens=max_new_tokens,
                 advice="Shorten the question.",
             )
+        places = {index: place for place, index in enumerate(order or range(len(passages)))}
         kept: list[int] = []
+        messages = self.grounded(question, [])
         tokens = bare
         smallest = 0
         for index in range(len(passages)):
-            chosen = [passages[i] for i in (*kept, index)]
-            needed = count_tokens(self.grounded(question, chosen))
+            chosen = sorted((*kept, index), key=places.__getitem__)
+            trial = self.grounded(question, [passages[i] for i in chosen])
+            needed = count_tokens(trial)
             if needed <= available:
-                kept.append(index)
-                tokens = needed
+                kept, messages, tokens = chosen, trial, needed
             elif not kept:
                 smallest = min(smallest, needed) if smallest else needed
         if passages and not kept:
@@ -167,7 +172,7 @@ class GroundingPrompt:
                 advice="Index the documents in smaller nodes, or shorten the question.",
             )
         return FittedPrompt(
-            messages=self.grounded(question, [passages[i] for i in kept]),
+            messages=messages,
             kept=tuple(kept),
             dropped=tuple(i for i in range(len(passages)) if i not in kept),
             tokens=tokens,

@@ -2,82 +2,90 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+import asyncio
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
 
 from llama_index.core.base.base_query_engine import BaseQueryEngine
 from llama_index.core.base.base_retriever import BaseRetriever
-from llama_index.core.base.llms.types import ChatMessage, ChatResponse
+from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.base.response.schema import (
     RESPONSE_TYPE,
-    AsyncStreamingResponse,
-    Response,
-    StreamingResponse,
 )
 from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
-from llama_index.core.llms.llm import LLM
-from llama_index.core.postprocessor.types import BaseNodePostprocessor
-from llama_index.core.prompts.mixin import PromptDictType, PromptMixinType
-from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle
-from llama_index.core.utils import get_tokenizer
-
-from phi3_industry.errors import AdapterMismatchError, AdapterNotFoundError, ConfigurationError
-from phi3_industry.grounding.citations import Citation, parse_answer, repair
-from phi3_industry.grounding.prompt import DEFAULT_PROMPT, GroundingPrompt, Message
-from phi3_industry.query_engine.strategy import (
-    AUTO,
-    Choice,
-    Evidence,
-    choose,
-    parse_strategy,
+from llama_index.core.chat_engine.types import BaseChatEngine
+from llama_index.core.instrumentation.events.synthesis import (
+    SynthesizeEndEvent,
+    SynthesizeStartEvent,
 )
+from llama_index.core.llms.llm import LLM
+from llama_index.core.memory import BaseMemory
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index.core.prompts import BasePromptTemplate
+from llama_index.core.prompts.mixin import PromptDictType, PromptMixinType
+from llama_index.core.schema import NodeWithScore, QueryBundle
+from llama_index_instrumentation import get_dispatcher
 
-__all__ = ["HybridQueryEngine", "SupportsAdapters"]
+from phi3_industry.errors import ConfigurationError
+from phi3_industry.grounding.prompt import DEFAULT_PROMPT, GroundingPrompt
+from phi3_industry.grounding.questions import Question, load_questions
+from phi3_industry.query_engine.admission import Admission
+from phi3_industry.query_engine.answers import Unsupported
+from phi3_industry.query_engine.calibration import Calibration
+from phi3_industry.query_engine.chat import (
+    ChatMode,
+    CheckedChatEngine,
+    chat_memory,
+    context_chat_engine,
+)
+from phi3_industry.query_engine.evidence import EvidenceRules
+from phi3_industry.query_engine.fitting import Wish, fit_calibration
+from phi3_industry.query_engine.freshness import (
+    CalibrationSource,
+    find_calibration,
+    retriever_fingerprints,
+)
+from phi3_industry.query_engine.models import find_models
+from phi3_industry.query_engine.observing import IsRight, gives_the_answer, observe_questions
+from phi3_industry.query_engine.planning import Planner
+from phi3_industry.query_engine.prompts import (
+    CONDENSE_QUESTION,
+    CONDENSE_QUESTION_KEY,
+    read_prompts,
+    replace_prompts,
+)
+from phi3_industry.query_engine.responding import Responder
+from phi3_industry.query_engine.strategy import AUTO, parse_strategy
 
-_TOKENS_AROUND_MESSAGE = 8
+__all__ = ["HybridQueryEngine"]
 
-
-@runtime_checkable
-class SupportsAdapters(Protocol):
-    """An LLM that answers with adapters; :class:`~phi3_industry.llms.Phi3LLM` is one."""
-
-    def with_adapter(self, adapter: str | None) -> Any:
-        """Give a view of the same weights that answers with an adapter."""
-
-    def adapter_manifest(self) -> Any:
-        """Say what the adapter of this view was made for."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Plan:
-    """What is to be asked, and of whom.
-
-    Attributes:
-        choice: The strategy and its reason.
-        llm: The LLM, with or without adapter; ``None`` if there is nothing to ask.
-        messages: The prompt.
-        shown: The passages in it, in the order of their numbers.
-        adapter: Name of the adapter that answers.
-    """
-
-    choice: Choice
-    llm: LLM | None
-    messages: list[ChatMessage]
-    shown: list[NodeWithScore]
-    adapter: str | None
+_dispatcher = get_dispatcher(__name__)
 
 
 class HybridQueryEngine(BaseQueryEngine):
-    """Answers questions in one of four ways, says which and why, and checks its citations.
+    """Answers questions in one of four ways, says which and why, and checks its answers.
 
     It works with any LlamaIndex retriever and any LlamaIndex LLM. The strategies that use an
-    adapter need an LLM that has them, such as :class:`~phi3_industry.llms.Phi3LLM`.
+    adapter need an LLM that has them, such as :class:`~phi3_industry.llms.Phi3LLM`. An LLM that
+    scores answers lets ``auto`` see whether passages suffice and whether the weights know.
 
-    Every response's ``metadata`` holds ``strategy``, ``reason``, ``abstained``, ``adapter``,
-    ``model``, ``citations`` and ``usage``; its ``source_nodes`` are the passages of the prompt
-    in the order of their numbers. A streamed response gets ``abstained``, ``citations``,
-    ``usage`` and the checked ``answer`` when its stream has ended.
+    Every response's ``metadata`` is plain JSON:
+
+    - ``strategy``, ``reason`` (a plain sentence with the numbers), ``signals`` (these numbers,
+      under ``auto``), ``adapter``, ``model``, ``usage``;
+    - ``ground``: ``"passages"``, ``"weights"`` for an answer without any, ``"none"`` where
+      nothing was asked;
+    - ``abstained``; ``supported``, whether a passage bears the answer (``None`` where that is no
+      question);
+    - ``citations`` (``marker``, ``node_id``, ``quote``, ``verified``); each quote is an exact
+      substring of its passage;
+    - where they apply: ``quotes``, ``raw_answer``, ``superseded``, ``provenance``.
+
+    ``source_nodes`` are the passages of the prompt in the order of their numbers; older versions
+    that were set aside follow. A streamed response is shown as the model speaks; when its stream
+    has ended, ``answer`` is the checked text and the rest of the metadata is there.
 
     Args:
         retriever: Finds passages. May be ``None`` for the strategies that use none.
@@ -85,15 +93,26 @@ class HybridQueryEngine(BaseQueryEngine):
         adapter: Name or path of the adapter; ``None`` if there is none.
         strategy: ``"auto"`` or one of :class:`Strategy`.
         prompt: The wording; an adapter has to be trained with the same.
-        min_score: With ``"auto"``, the retriever's score below which a passage is no evidence.
-            ``None`` takes whatever the retriever found.
+        min_score: With ``"auto"`` and no calibration, the retriever's score below which a
+            passage is no evidence. ``None`` takes whatever the retriever found.
         node_postprocessors: Applied to what was retrieved, such as a reranker.
         streaming: Whether ``query`` gives the answer piece by piece.
+        evidence: Which of the retrieved passages are shown, and in which order.
+        abstention: What an abstaining answer says, in the language of your users; ``None`` for
+            the prompt's own, ``[0] I don't know.``
+        unsupported: ``"abstain"`` from an answer that no passage bears, or only ``"mark"`` it.
+        provenance: Whether to trace each answer to its passages and the weights; see
+            :mod:`~phi3_industry.query_engine.provenance`. Costs some more readings of the prompt.
+        calibration: What :meth:`calibrate` gave, or its file; ``None`` takes the file that lies
+            beside the adapter if it was made with the same parts; ``False`` takes none.
+        max_concurrency: The most ``aquery`` calls that run at once.
+        max_waiting: The most that wait; one more gets ``EngineOverloadedError`` at once.
         callback_manager: LlamaIndex's callbacks.
 
     Raises:
-        ValueError: There is no such strategy.
-        ConfigurationError: The strategy needs a retriever or an adapter that is not given.
+        ValueError: There is no such strategy, or a number is out of range.
+        ConfigurationError: The strategy needs a retriever or an adapter that is not given, the
+            calibration is stale, or provenance is asked of an LLM that cannot score.
         AdapterMismatchError: The adapter was trained with another prompt.
     """
 
@@ -108,34 +127,73 @@ class HybridQueryEngine(BaseQueryEngine):
         min_score: float | None = None,
         node_postprocessors: Sequence[BaseNodePostprocessor] = (),
         streaming: bool = False,
+        evidence: EvidenceRules | None = None,
+        abstention: str | None = None,
+        unsupported: Unsupported = "abstain",
+        provenance: bool = False,
+        calibration: CalibrationSource = None,
+        max_concurrency: int = 64,
+        max_waiting: int = 1024,
         callback_manager: CallbackManager | None = None,
     ) -> None:
         super().__init__(callback_manager=callback_manager or llm.callback_manager)
+        if unsupported not in ("abstain", "mark"):
+            raise ValueError(f"unsupported is {unsupported!r}; it must be 'abstain' or 'mark'.")
+        self._settings: dict[str, Any] = {
+            "retriever": retriever,
+            "llm": llm,
+            "adapter": adapter,
+            "strategy": strategy,
+            "prompt": prompt,
+            "min_score": min_score,
+            "node_postprocessors": list(node_postprocessors),
+            "streaming": streaming,
+            "evidence": evidence or EvidenceRules(),
+            "abstention": abstention,
+            "unsupported": unsupported,
+            "provenance": provenance,
+            "calibration": calibration,
+            "max_concurrency": max_concurrency,
+            "max_waiting": max_waiting,
+            "callback_manager": callback_manager,
+        }
         self.retriever = retriever
+        self.adapter = adapter
         self.prompt = prompt
         self.strategy = parse_strategy(strategy)
-        self.min_score = min_score
         self.node_postprocessors = list(node_postprocessors)
         self.streaming = streaming
-        self._given_llm = llm
-        self.adapter = adapter
-        self._base_llm = llm.with_adapter(None) if isinstance(llm, SupportsAdapters) else llm
-        self._expert_llm = self._find_expert(llm, adapter)
-        self._check_strategy()
+        self._condense_question: BasePromptTemplate = CONDENSE_QUESTION
+        self._models = find_models(llm, adapter)
+        self._models.check_prompt(prompt)
+        self._check_parts(provenance=provenance)
+        self._admission = Admission(most_running=max_concurrency, most_waiting=max_waiting)
+        self._responder = Responder(
+            models=self._models,
+            abstention=abstention,
+            unsupported=unsupported,
+            provenance=provenance,
+        )
+        self._planner = self._make_planner()
+
+    def with_settings(self, **changes: Any) -> HybridQueryEngine:
+        """Give an engine over the same parts with other settings.
+
+        Args:
+            **changes: Arguments of the constructor.
+        """
+        other = HybridQueryEngine(**{**self._settings, **changes})
+        other._condense_question = self._condense_question
+        return other
 
     def with_strategy(self, strategy: str) -> HybridQueryEngine:
         """Give an engine over the same parts that answers in another way."""
-        return HybridQueryEngine(
-            retriever=self.retriever,
-            llm=self._given_llm,
-            adapter=self.adapter,
-            strategy=strategy,
-            prompt=self.prompt,
-            min_score=self.min_score,
-            node_postprocessors=self.node_postprocessors,
-            streaming=self.streaming,
-            callback_manager=self.callback_manager,
-        )
+        return self.with_settings(strategy=strategy)
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What ``auto`` learned about when which way is right; ``None`` if nothing."""
+        return self._planner.calibration
 
     # --- LlamaIndex's interface ---------------------------------------------------------------
 
@@ -157,6 +215,7 @@ class HybridQueryEngine(BaseQueryEngine):
             nodes = await postprocessor.apostprocess_nodes(nodes, query_bundle=query_bundle)
         return nodes
 
+    @_dispatcher.span
     def synthesize(
         self,
         query_bundle: QueryBundle,
@@ -164,12 +223,18 @@ class HybridQueryEngine(BaseQueryEngine):
         additional_source_nodes: Sequence[NodeWithScore] | None = None,
     ) -> RESPONSE_TYPE:
         """Answer from given passages."""
-        plan = self._plan(query_bundle, [*nodes, *(additional_source_nodes or ())])
-        if self.streaming:
-            return self._stream(plan)
-        reply = plan.llm.chat(plan.messages) if plan.llm is not None else None
-        return self._respond(plan, reply)
+        given = [*nodes, *(additional_source_nodes or ())]
+        _dispatcher.event(SynthesizeStartEvent(query=query_bundle))
+        with self._event(CBEventType.SYNTHESIZE, query_bundle) as event:
+            plan = self._planner.plan(query_bundle.query_str, given)
+            response: RESPONSE_TYPE = (
+                self._responder.stream(plan) if self.streaming else self._responder.answer(plan)
+            )
+            event.on_end(payload={EventPayload.RESPONSE: response})
+        _dispatcher.event(SynthesizeEndEvent(query=query_bundle, response=response))
+        return response
 
+    @_dispatcher.span
     async def asynthesize(
         self,
         query_bundle: QueryBundle,
@@ -177,227 +242,230 @@ class HybridQueryEngine(BaseQueryEngine):
         additional_source_nodes: Sequence[NodeWithScore] | None = None,
     ) -> RESPONSE_TYPE:
         """Answer from given passages without blocking the event loop."""
-        plan = self._plan(query_bundle, [*nodes, *(additional_source_nodes or ())])
-        if self.streaming:
-            return self._astream(plan)
-        reply = await plan.llm.achat(plan.messages) if plan.llm is not None else None
-        return self._respond(plan, reply)
+        given = [*nodes, *(additional_source_nodes or ())]
+        _dispatcher.event(SynthesizeStartEvent(query=query_bundle))
+        with self._event(CBEventType.SYNTHESIZE, query_bundle) as event:
+            plan = await asyncio.to_thread(self._planner.plan, query_bundle.query_str, given)
+            response: RESPONSE_TYPE = (
+                self._responder.astream(plan)
+                if self.streaming
+                else await self._responder.aanswer(plan)
+            )
+            event.on_end(payload={EventPayload.RESPONSE: response})
+        _dispatcher.event(SynthesizeEndEvent(query=query_bundle, response=response))
+        return response
 
     def _query(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
-        with self._query_event(query_bundle) as event:
+        with self._event(CBEventType.QUERY, query_bundle) as event:
             nodes = self.retrieve(query_bundle) if self._may_retrieve else []
             response = self.synthesize(query_bundle, nodes)
             event.on_end(payload={EventPayload.RESPONSE: response})
         return response
 
     async def _aquery(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
-        with self._query_event(query_bundle) as event:
-            nodes = await self.aretrieve(query_bundle) if self._may_retrieve else []
-            response = await self.asynthesize(query_bundle, nodes)
-            event.on_end(payload={EventPayload.RESPONSE: response})
+        async with self._admission.admitted():
+            with self._event(CBEventType.QUERY, query_bundle) as event:
+                nodes = await self.aretrieve(query_bundle) if self._may_retrieve else []
+                response = await self.asynthesize(query_bundle, nodes)
+                event.on_end(payload={EventPayload.RESPONSE: response})
         return response
 
-    def _query_event(self, query_bundle: QueryBundle) -> Any:
+    def _event(self, kind: CBEventType, query_bundle: QueryBundle) -> Any:
         payload: dict[str, Any] = {EventPayload.QUERY_STR: query_bundle.query_str}
-        return self.callback_manager.event(CBEventType.QUERY, payload=payload)
+        return self.callback_manager.event(kind, payload=payload)
 
     def _get_prompt_modules(self) -> PromptMixinType:
         return {}
 
     def _get_prompts(self) -> PromptDictType:
-        return {}
+        return read_prompts(self.prompt, self._condense_question)
 
     def _update_prompts(self, prompts_dict: PromptDictType) -> None:
-        if prompts_dict:
-            raise ConfigurationError(
-                f"The prompts {sorted(prompts_dict)} cannot be replaced here: adapters are trained "
-                "with the prompt that serves. Pass prompt=GroundingPrompt(...) to the constructor."
-            )
+        prompt = replace_prompts(self.prompt, prompts_dict)
+        self._models.check_prompt(prompt)
+        before, self.prompt = self.prompt, prompt
+        try:
+            self._planner = self._make_planner()
+        except ConfigurationError:  # the calibration was learned with the other wording
+            self.prompt = before
+            raise
+        self._settings["prompt"] = prompt
+        self._condense_question = prompts_dict.get(CONDENSE_QUESTION_KEY, self._condense_question)
 
-    # --- what to ask --------------------------------------------------------------------------
+    # --- conversations ------------------------------------------------------------------------
+
+    def as_chat_engine(
+        self,
+        chat_mode: ChatMode = "condense_question",
+        *,
+        llm: LLM | None = None,
+        chat_history: list[ChatMessage] | None = None,
+        memory: BaseMemory | None = None,
+        **settings: Any,
+    ) -> BaseChatEngine:
+        """Make a chat engine.
+
+        Args:
+            chat_mode: ``"condense_question"`` makes each follow-up a question of its own and
+                answers it here, with all checks. ``"condense_plus_context"`` and ``"context"``
+                are LlamaIndex's engines over the same retriever and LLM; nothing is checked.
+            llm: Condenses, and answers in the latter two; the LLM without adapter if ``None``.
+            chat_history: What was said before.
+            memory: Keeps the conversation; one that leaves room in the LLM's window if ``None``.
+            **settings: What else LlamaIndex's engine takes.
+
+        Raises:
+            ConfigurationError: The mode is unknown, or needs a retriever and there is none.
+        """
+        talker = llm or self._models.base
+        memory = memory or chat_memory(talker, chat_history)
+        if chat_mode == "condense_question":
+            return CheckedChatEngine(
+                self.with_settings(streaming=False),
+                self.with_settings(streaming=True),
+                condense_question_prompt=self._condense_question,
+                memory=memory,
+                llm=talker,
+                callback_manager=self.callback_manager,
+                **settings,
+            )
+        return context_chat_engine(
+            chat_mode,
+            retriever=self.retriever,
+            llm=talker,
+            memory=memory,
+            node_postprocessors=self.node_postprocessors,
+            **settings,
+        )
+
+    # --- calibration --------------------------------------------------------------------------
+
+    def calibrate(
+        self,
+        questions: str | PathLike[str] | Sequence[Question],
+        *,
+        path: str | PathLike[str] | None = None,
+        coverage: float | None = None,
+        accuracy: float | None = None,
+        is_right: IsRight = gives_the_answer,
+        folds: int = 5,
+        margin: float = 0.02,
+        seed: int = 0,
+        workers: int = 8,
+        show_progress: bool = False,
+    ) -> Calibration:
+        """Learn from labelled questions when which way to answer is right.
+
+        Each question is asked in every way there is. What was known before, of retrieval and of
+        the model, is weighed by a logistic model for each way. The reported curve and rates are
+        cross-fitted: no question is judged by models or a threshold that saw it.
+
+        Args:
+            questions: A questions file or its questions, at least 20; those that the documents
+                cannot answer belong to them.
+            path: Where to save it, a file or a folder; beside the adapter if ``None`` and there
+                is one.
+            coverage: Share of questions to answer, the surest ones.
+            accuracy: Share of right ones wanted among the answers, in place of ``coverage``.
+                Without either the most questions are treated rightly, where abstaining is right
+                if there is no answer.
+            is_right: Judges an answer; by default it has to hold the ``reference``, or where
+                there is none an accepted answer.
+            folds: Parts of the cross-fitting.
+            margin: Ways whose probability is no more than this below the best are as good; the
+                cheapest of them is taken.
+            seed: Seed of the parts.
+            workers: Questions that are asked at once.
+            show_progress: Whether to show a progress bar.
+
+        Returns:
+            The calibration, which ``auto`` goes by from now on.
+
+        Raises:
+            TrainingDataError: There are too few questions.
+        """
+        if isinstance(questions, str | PathLike):
+            questions = load_questions(questions)
+        ways = {
+            strategy: self.with_settings(
+                strategy=strategy.value, streaming=False, provenance=False, calibration=False
+            )
+            for strategy in self._models.strategies
+            if self.retriever is not None or not strategy.uses_passages
+        }
+        observations = observe_questions(
+            questions,
+            retrieve=self.retrieve,
+            signals=self._planner.observe,
+            ways=ways,
+            is_right=is_right,
+            workers=workers,
+            show_progress=show_progress,
+        )
+        calibration = fit_calibration(
+            observations,
+            wish=Wish(coverage=coverage, accuracy=accuracy),
+            fingerprints=self.fingerprints(),
+            folds=folds,
+            margin=margin,
+            seed=seed,
+        )
+        target = path if path is not None else self._adapter_folder()
+        if target is not None:
+            calibration.save(target)
+        self._settings["calibration"] = calibration
+        self._planner = self._make_planner()
+        return calibration
+
+    def fingerprints(self) -> dict[str, str]:
+        """Say what a calibration depends on: model, adapter, prompt, retriever, embedding."""
+        return {
+            **self._models.fingerprints(),
+            **retriever_fingerprints(self.retriever),
+            "prompt": self.prompt.fingerprint,
+        }
+
+    def _adapter_folder(self) -> Path | None:
+        paths: Mapping[str, str] = getattr(self._models.expert, "adapter_paths", {})
+        folder = paths.get(self.adapter or "")
+        return None if folder is None else Path(folder)
+
+    def _make_planner(self) -> Planner:
+        calibration, remark = None, ""
+        if self.strategy is None:
+            calibration, remark = find_calibration(
+                self._settings["calibration"],
+                folder=self._adapter_folder(),
+                fingerprints=self.fingerprints(),
+            )
+        return Planner(
+            models=self._models,
+            prompt=self.prompt,
+            rules=self._settings["evidence"],
+            strategy=self.strategy,
+            min_score=self._settings["min_score"],
+            calibration=calibration,
+            remark=remark,
+        )
 
     @property
     def _may_retrieve(self) -> bool:
         return self.strategy is None or self.strategy.uses_passages
 
-    def _find_expert(self, llm: LLM, adapter: str | None) -> LLM | None:
-        if adapter is None:
-            return None
-        if not isinstance(llm, SupportsAdapters):
+    def _check_parts(self, *, provenance: bool) -> None:
+        strategy = self.strategy
+        if strategy is not None and strategy.uses_passages and self.retriever is None:
             raise ConfigurationError(
-                f"The adapter '{adapter}' was given with the LLM {type(llm).__name__}, which has "
-                "no adapters. Use Phi3LLM, or leave the adapter out."
-            )
-        expert = llm.with_adapter(adapter)
-        trained_with = expert.adapter_manifest().prompt_fingerprint
-        if trained_with != self.prompt.fingerprint:
-            raise AdapterMismatchError(
-                adapter,
-                what="the prompt",
-                expected=f"the one it was trained with ({trained_with[:12]})",
-                found=f"another ({self.prompt.fingerprint[:12]})",
-                advice="Pass the GroundingPrompt that its training set was built with.",
-            )
-        found: LLM = expert
-        return found
-
-    def _check_strategy(self) -> None:
-        if self.strategy is not None and self.strategy.uses_passages and self.retriever is None:
-            raise ConfigurationError(
-                f"The strategy '{self.strategy}' answers from passages and no retriever was "
+                f"The strategy '{strategy}' answers from passages and no retriever was "
                 "given. Pass retriever=..., or choose 'base' or 'fine_tuned'."
             )
-        if self.strategy is not None and self.strategy.uses_adapter and self._expert_llm is None:
+        if strategy is not None and strategy.uses_adapter and self._models.expert is None:
             raise ConfigurationError(
-                f"The strategy '{self.strategy}' answers with an adapter and none was given. "
+                f"The strategy '{strategy}' answers with an adapter and none was given. "
                 "Pass adapter=..., or choose 'base' or 'rag'."
             )
-
-    def _plan(self, query_bundle: QueryBundle, nodes: list[NodeWithScore]) -> _Plan:
-        scores = [node.score for node in nodes if node.score is not None]
-        evidence = Evidence(
-            passages=len(nodes),
-            best_score=max(scores, default=None),
-            min_score=self.min_score,
-        )
-        choice = (
-            choose(evidence, adapter=self.adapter)
-            if self.strategy is None
-            else Choice(
-                strategy=self.strategy, reason=f"The strategy '{self.strategy}' was asked for."
+        if provenance and not self._models.supports_scores:
+            raise ConfigurationError(
+                f"Provenance was asked of {type(self._models.base).__name__}, which has no "
+                "score(messages, continuations). Use Phi3LLM, or leave provenance out."
             )
-        )
-        llm = self._base_llm
-        if choice.strategy.uses_adapter:
-            if self._expert_llm is None:
-                raise AdapterNotFoundError(self.adapter or "")
-            llm = self._expert_llm
-        adapter = self.adapter if choice.strategy.uses_adapter else None
-        question = query_bundle.query_str
-        if not choice.strategy.uses_passages:
-            messages = _chat_messages(self.prompt.closed_book(question))
-            return _Plan(choice=choice, llm=llm, messages=messages, shown=[], adapter=adapter)
-        if not nodes or (self.strategy is None and not evidence.sufficient):
-            return _Plan(choice=choice, llm=None, messages=[], shown=[], adapter=adapter)
-        fitted = self.prompt.fit(
-            question,
-            [node.node.get_content(metadata_mode=MetadataMode.LLM) for node in nodes],
-            count_tokens=_token_counter(llm),
-            context_window=_usable_window(llm),
-            max_new_tokens=llm.metadata.num_output,
-        )
-        if fitted.dropped:
-            reason = f"{choice.reason} {len(fitted.dropped)} of them did not fit into the prompt."
-            choice = Choice(strategy=choice.strategy, reason=reason)
-        return _Plan(
-            choice=choice,
-            llm=llm,
-            messages=_chat_messages(fitted.messages),
-            shown=[nodes[index] for index in fitted.kept],
-            adapter=adapter,
-        )
-
-    # --- what came back -----------------------------------------------------------------------
-
-    def _respond(self, plan: _Plan, reply: ChatResponse | None) -> Response:
-        metadata = self._metadata(plan)
-        answer = self._finish(plan, metadata, reply)
-        return Response(response=answer, source_nodes=plan.shown, metadata=metadata)
-
-    def _stream(self, plan: _Plan) -> StreamingResponse:
-        metadata = self._metadata(plan)
-
-        def tokens() -> Iterator[str]:
-            last: ChatResponse | None = None
-            if plan.llm is None:
-                yield self.prompt.abstention_answer
-            else:
-                for last in plan.llm.stream_chat(plan.messages):
-                    yield last.delta or ""
-            metadata["answer"] = self._finish(plan, metadata, last)
-
-        return StreamingResponse(
-            response_gen=tokens(),  # type: ignore[arg-type] # any iterator of texts will do
-            source_nodes=plan.shown,
-            metadata=metadata,
-        )
-
-    def _astream(self, plan: _Plan) -> AsyncStreamingResponse:
-        metadata = self._metadata(plan)
-
-        async def tokens() -> AsyncIterator[str]:
-            last: ChatResponse | None = None
-            if plan.llm is None:
-                yield self.prompt.abstention_answer
-            else:
-                async for last in await plan.llm.astream_chat(plan.messages):
-                    yield last.delta or ""
-            metadata["answer"] = self._finish(plan, metadata, last)
-
-        return AsyncStreamingResponse(
-            response_gen=tokens(),  # type: ignore[arg-type] # any async iterator will do
-            source_nodes=plan.shown,
-            metadata=metadata,
-        )
-
-    def _metadata(self, plan: _Plan) -> dict[str, Any]:
-        return {
-            "strategy": plan.choice.strategy.value,
-            "reason": plan.choice.reason,
-            "adapter": plan.adapter,
-            "model": (plan.llm or self._base_llm).metadata.model_name,
-        }
-
-    def _finish(self, plan: _Plan, metadata: dict[str, Any], reply: ChatResponse | None) -> str:
-        """Check a finished answer, complete the metadata, and give the answer's text."""
-        raw_answer = self.prompt.abstention_answer if reply is None else reply.message.content or ""
-        raw_answer = raw_answer.strip()
-        passages = [node.node.get_content(metadata_mode=MetadataMode.LLM) for node in plan.shown]
-        answer, citations = repair(raw_answer, passages)
-        parsed = parse_answer(raw_answer, abstention=self.prompt.abstention)
-        metadata["abstained"] = parsed.abstained
-        metadata["citations"] = [_describe(citation, plan.shown) for citation in citations]
-        metadata["usage"] = _usage(reply)
-        if answer != raw_answer:
-            metadata["raw_answer"] = raw_answer
-        return answer
-
-
-def _chat_messages(messages: Sequence[Message]) -> list[ChatMessage]:
-    return [ChatMessage(role=message["role"], content=message["content"]) for message in messages]
-
-
-def _token_counter(llm: LLM) -> Callable[[list[Message]], int]:
-    """Count with the LLM's own tokenizer where it has one, else with LlamaIndex's global one."""
-    own: Callable[[list[Message]], int] | None = getattr(llm, "count_tokens", None)
-    if own is not None:
-        return own
-    tokenize = get_tokenizer()
-    return lambda messages: sum(
-        len(tokenize(message["content"])) + _TOKENS_AROUND_MESSAGE for message in messages
-    )
-
-
-def _usable_window(llm: LLM) -> int:
-    """Tokens of prompt and answer that a grounded prompt should stay within."""
-    window = int(llm.metadata.context_window)
-    budget: int | None = getattr(llm, "prompt_budget", None)
-    return window if budget is None else min(window, budget + llm.metadata.num_output)
-
-
-def _usage(reply: ChatResponse | None) -> dict[str, int] | None:
-    """Token counts of an answer: zero if no LLM was asked, ``None`` if the LLM does not count."""
-    if reply is None:
-        return {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
-    usage = reply.raw.get("usage") if isinstance(reply.raw, Mapping) else None
-    return dict(usage) if isinstance(usage, Mapping) else None
-
-
-def _describe(citation: Citation, shown: Sequence[NodeWithScore]) -> dict[str, Any]:
-    node_id = None if citation.index is None else shown[citation.index].node.node_id
-    return {
-        "marker": citation.marker,
-        "node_id": node_id,
-        "quote": citation.quote,
-        "verified": citation.verified,
-    }

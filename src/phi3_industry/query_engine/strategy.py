@@ -1,14 +1,31 @@
-"""The four ways to answer, and the choice among them with its reason."""
+"""The four ways to answer, and the choice among them with its reason where nothing was learned."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["AUTO", "Choice", "Evidence", "Strategy", "choose", "parse_strategy"]
+from phi3_industry.query_engine.signals import Signals
+
+__all__ = [
+    "AUTO",
+    "LEAST_CERTAINTY",
+    "LEAST_SUFFICIENCY",
+    "Choice",
+    "Strategy",
+    "choose",
+    "parse_strategy",
+    "suffices",
+]
 
 AUTO = "auto"
 """Lets the engine choose a strategy for each question."""
+
+LEAST_SUFFICIENCY = 0.5
+"""Without calibration: passages suffice if citing one is as probable as abstaining."""
+
+LEAST_CERTAINTY = 0.8
+"""Without calibration: mean token probability from which an answer from weights is trusted."""
 
 
 class Strategy(StrEnum):
@@ -35,33 +52,18 @@ class Strategy(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evidence:
-    """What retrieval found for a question.
+class Choice:
+    """A strategy and why.
 
     Attributes:
-        passages: How many passages were found.
-        best_score: The best of their scores, higher is better; ``None`` if there is none.
-        min_score: The score below which a passage is no evidence; ``None`` accepts all.
+        strategy: The strategy.
+        reason: One plain sentence that says why, with the numbers.
+        abstains: Whether not to ask at all: there is no ground to answer on.
     """
-
-    passages: int
-    best_score: float | None = None
-    min_score: float | None = None
-
-    @property
-    def sufficient(self) -> bool:
-        """Whether there is a passage worth reading."""
-        if self.passages == 0:
-            return False
-        return self.min_score is None or (self.best_score or 0.0) >= self.min_score
-
-
-@dataclass(frozen=True, kw_only=True)
-class Choice:
-    """A strategy and one plain sentence that says why."""
 
     strategy: Strategy
     reason: str
+    abstains: bool = False
 
 
 def parse_strategy(name: str) -> Strategy | None:
@@ -79,49 +81,87 @@ def parse_strategy(name: str) -> Strategy | None:
         raise ValueError(f"strategy is {name!r}; it must be '{AUTO}' or one of {known}.") from None
 
 
-def choose(evidence: Evidence, *, adapter: str | None) -> Choice:
-    """Choose a strategy by what was found and what is loaded.
+def suffices(signals: Signals, *, min_score: float | None) -> bool:
+    """Tell whether passages suffice by the rules that need no calibration."""
+    if signals.passages == 0:
+        return False
+    if min_score is not None and (signals.best_score or 0.0) < min_score:
+        return False
+    return signals.sufficiency is None or signals.sufficiency >= LEAST_SUFFICIENCY
+
+
+def choose(signals: Signals, *, adapter: str | None, min_score: float | None = None) -> Choice:
+    """Choose a strategy by rules that need no calibration; they are conservative.
 
     Documents come first: they can be cited and they can change. The adapter adds the house's
-    terms and form where there is one, and answers alone only where the documents say nothing.
-    Without either the engine abstains, which is the strategy ``rag`` with nothing to read.
+    terms and form where there is one. It answers alone only where the documents do not suffice
+    and it is certain of its answer by its own probabilities; otherwise the engine abstains, which
+    is the strategy ``rag`` or ``rag_fine_tuned`` with nothing to read.
 
     Args:
-        evidence: What retrieval found.
+        signals: What is known of the question.
         adapter: Name of the adapter, if there is one.
+        min_score: The retrieval score below which a passage is no evidence; ``None`` accepts
+            all.
     """
-    if evidence.sufficient:
-        found = f"{_count(evidence.passages)} found{_score(evidence)}"
-        if adapter is not None:
+    reading = Strategy.RAG if adapter is None else Strategy.RAG_FINE_TUNED
+    found = _found(signals, min_score=min_score)
+    if suffices(signals, min_score=min_score):
+        if adapter is None:
             return Choice(
-                strategy=Strategy.RAG_FINE_TUNED,
-                reason=f"{found}, and the adapter '{adapter}' knows the house's terms and form.",
+                strategy=reading, reason=f"{found}, and no adapter is loaded to add to them."
             )
         return Choice(
-            strategy=Strategy.RAG, reason=f"{found}, and no adapter is loaded to add to them."
+            strategy=reading,
+            reason=f"{found}, and the adapter '{adapter}' knows the house's terms and form.",
         )
-    missing = (
-        "No passage was found"
-        if evidence.passages == 0
-        else f"No passage is close enough{_score(evidence)}"
-    )
-    if adapter is not None:
+    if adapter is None:
+        reason = f"{found} and no adapter is loaded, so there is no ground to answer on."
+        return Choice(strategy=reading, reason=reason, abstains=True)
+    certain = signals.expert_certainty
+    required = f"{LEAST_CERTAINTY:.2f} is required without calibration"
+    if certain is None:
+        return Choice(
+            strategy=reading,
+            reason=f"{found}, and how certain the adapter '{adapter}' is cannot be measured here, "
+            "so without calibration there is no ground to answer on.",
+            abstains=True,
+        )
+    if certain >= LEAST_CERTAINTY and not signals.draft_abstains:
         return Choice(
             strategy=Strategy.FINE_TUNED,
-            reason=f"{missing}, so the adapter '{adapter}' answers from its weights.",
+            reason=f"{found}, so the adapter '{adapter}' answers from its weights with certainty "
+            f"{certain:.2f} ({required}).",
         )
+    does = "abstains itself" if signals.draft_abstains else f"has certainty {certain:.2f}"
     return Choice(
-        strategy=Strategy.RAG,
-        reason=f"{missing} and no adapter is loaded, so there is no ground to answer on.",
+        strategy=reading,
+        reason=f"{found}, and the adapter '{adapter}' {does} ({required}), so there is no ground "
+        "to answer on.",
+        abstains=True,
     )
 
 
-def _count(passages: int) -> str:
-    return "1 passage was" if passages == 1 else f"{passages} passages were"
-
-
-def _score(evidence: Evidence) -> str:
-    if evidence.best_score is None:
-        return ""
-    limit = "" if evidence.min_score is None else f"; {evidence.min_score:.3f} is required"
-    return f" (best score {evidence.best_score:.3f}{limit})"
+def _found(signals: Signals, *, min_score: float | None) -> str:
+    """Say what was found and whether it suffices."""
+    if signals.passages == 0:
+        return "No passage was found"
+    score = "" if signals.best_score is None else f"best score {signals.best_score:.3f}"
+    if signals.best_score is not None and signals.score_margin is not None and signals.passages > 1:
+        score += f", {signals.score_margin:.0%} ahead of the next"
+    if min_score is not None and (signals.best_score or 0.0) < min_score:
+        listed = "; ".join(filter(None, [score, f"{min_score:.3f} is required"]))
+        return f"No passage is close enough ({listed})"
+    count = (
+        "1 passage was found"
+        if signals.passages == 1
+        else f"{signals.passages} passages were found"
+    )
+    found = f"{count} ({score})" if score else count
+    if signals.sufficiency is None:
+        return found
+    verdict = "suffice" if signals.sufficiency >= LEAST_SUFFICIENCY else "do not suffice"
+    return (
+        f"{found}, which {verdict} (probability {signals.sufficiency:.2f}; "
+        f"{LEAST_SUFFICIENCY:.2f} is required without calibration)"
+    )

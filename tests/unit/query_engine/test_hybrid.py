@@ -3,105 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from llama_index.core.base.base_retriever import BaseRetriever
-from llama_index.core.base.llms.types import (
-    CompletionResponse,
-    CompletionResponseGen,
-    LLMMetadata,
+from engine_parts import (
+    QUESTION,
+    TWO,
+    AdaptedLLM,
+    FixedRetriever,
+    ScoringLLM,
+    ScriptedLLM,
+    engine,
+    found,
 )
 from llama_index.core.base.response.schema import AsyncStreamingResponse, StreamingResponse
-from llama_index.core.callbacks import CallbackManager, CBEventType, LlamaDebugHandler
-from llama_index.core.llms.callbacks import llm_completion_callback
-from llama_index.core.llms.custom import CustomLLM
 from llama_index.core.postprocessor import SimilarityPostprocessor
-from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
+from llama_index.core.schema import QueryBundle
 from llama_index.core.tools import QueryEngineTool
 
 from phi3_industry.errors import AdapterMismatchError, ConfigurationError, PromptTooLongError
 from phi3_industry.grounding.prompt import DEFAULT_PROMPT, GroundingPrompt
-from phi3_industry.query_engine.hybrid import HybridQueryEngine
-
-QUESTION = "What is the discharge pressure of P-4471?"
-
-
-class ScriptedLLM(CustomLLM):
-    """Gives one answer and keeps the prompts it saw."""
-
-    answer: str = "[2] 38.2 bar"
-    window: int = 2048
-    prompts: list[str] = []
-
-    @property
-    def metadata(self) -> LLMMetadata:
-        return LLMMetadata(
-            context_window=self.window, num_output=32, model_name="scripted", is_chat_model=True
-        )
-
-    @llm_completion_callback()
-    def complete(self, prompt: str, formatted: bool = False, **_: Any) -> CompletionResponse:
-        self.prompts.append(prompt)
-        return CompletionResponse(text=self.answer, raw={"usage": {"total_tokens": 7}})
-
-    @llm_completion_callback()
-    def stream_complete(
-        self, prompt: str, formatted: bool = False, **_: Any
-    ) -> CompletionResponseGen:
-        self.prompts.append(prompt)
-
-        def stream() -> CompletionResponseGen:
-            for end in range(1, len(self.answer) + 1):
-                yield CompletionResponse(
-                    text=self.answer[:end], delta=self.answer[end - 1], raw={"usage": {"n": end}}
-                )
-
-        return stream()
-
-
-class AdaptedLLM(ScriptedLLM):
-    """A scripted LLM that has one adapter."""
-
-    adapter: str | None = None
-    prompt_fingerprint: str = DEFAULT_PROMPT.fingerprint
-
-    def with_adapter(self, adapter: str | None) -> AdaptedLLM:
-        answer = "[2] 38.2 bar | PDIS" if adapter else "[2] 38.2 bar"
-        return self.model_copy(update={"adapter": adapter, "answer": answer})
-
-    def adapter_manifest(self) -> SimpleNamespace:
-        return SimpleNamespace(prompt_fingerprint=self.prompt_fingerprint)
-
-
-class FixedRetriever(BaseRetriever):
-    """Finds the same nodes for every question."""
-
-    def __init__(self, nodes: list[NodeWithScore]) -> None:
-        super().__init__()
-        self.nodes = nodes
-        self.calls = 0
-
-    def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        self.calls += 1
-        return list(self.nodes)
-
-
-def found(*texts: str, scores: tuple[float, ...] = (0.9, 0.8, 0.7)) -> list[NodeWithScore]:
-    return [
-        NodeWithScore(node=TextNode(id_=f"n{number}", text=text), score=score)
-        for number, (text, score) in enumerate(zip(texts, scores, strict=False), start=1)
-    ]
-
-
-TWO = ("Tag: P-4472; Discharge pressure: 31 bar", "Tag: P-4471; Discharge pressure: 38.2 bar")
-
-
-def engine(**options: Any) -> HybridQueryEngine:
-    options.setdefault("retriever", FixedRetriever(found(*TWO)))
-    options.setdefault("llm", ScriptedLLM())
-    return HybridQueryEngine(**options)
 
 
 def test_an_answer_comes_with_its_checked_source() -> None:
@@ -111,9 +32,11 @@ def test_an_answer_comes_with_its_checked_source() -> None:
     assert response.metadata == {
         "strategy": "rag",
         "reason": "The strategy 'rag' was asked for.",
+        "ground": "passages",
         "adapter": None,
         "model": "scripted",
         "abstained": False,
+        "supported": True,
         "citations": [{"marker": 2, "node_id": "n2", "quote": "38.2 bar", "verified": True}],
         "usage": {"total_tokens": 7},
     }
@@ -157,10 +80,46 @@ def test_a_wrong_citation_is_put_right_and_the_raw_answer_kept() -> None:
     assert response.metadata["raw_answer"] == "[1] 38.2 bar"
 
 
-def test_an_invented_quote_loses_its_citation() -> None:
+def test_an_answer_that_no_passage_bears_is_abstained_from() -> None:
     response = engine(llm=ScriptedLLM(answer="[1] 99 bar"), strategy="rag").query(QUESTION)
+    assert response.response == "[0] I don't know."
+    assert response.metadata["abstained"] is True
+    assert response.metadata["supported"] is False
+    assert response.metadata["raw_answer"] == "[1] 99 bar"
+
+
+def test_an_answer_that_no_passage_bears_can_be_marked_instead() -> None:
+    marking = engine(llm=ScriptedLLM(answer="[1] 99 bar"), strategy="rag", unsupported="mark")
+    response = marking.query(QUESTION)
     assert response.response == "99 bar"
     assert response.metadata["citations"][0]["verified"] is False
+    assert (response.metadata["abstained"], response.metadata["supported"]) == (False, False)
+    with pytest.raises(ValueError, match="must be 'abstain' or 'mark'"):
+        engine(unsupported="keep")
+
+
+@pytest.mark.parametrize("answer", ["[0] I don't know.", "[0] 38.2 bar", "", "[1] 99 bar"])
+def test_users_are_told_in_their_own_language_that_nothing_is_known(answer: str) -> None:
+    czech = engine(llm=ScriptedLLM(answer=answer), strategy="rag", abstention="Nevím.")
+    assert czech.query(QUESTION).response == "Nevím."
+    nothing = engine(retriever=FixedRetriever([]), strategy="rag", abstention="Nevím.")
+    assert nothing.query(QUESTION).response == "Nevím."
+
+
+def test_answers_say_what_they_rest_on() -> None:
+    whole = engine(llm=AdaptedLLM(), adapter="pumps")
+    grounds = {
+        strategy: whole.with_strategy(strategy).query(QUESTION).metadata["ground"]
+        for strategy in ("base", "rag", "fine_tuned", "rag_fine_tuned")
+    }
+    assert grounds == {
+        "base": "weights",
+        "rag": "passages",
+        "fine_tuned": "weights",
+        "rag_fine_tuned": "passages",
+    }
+    nothing = engine(retriever=FixedRetriever([]), strategy="rag").query(QUESTION)
+    assert nothing.metadata["ground"] == "none"
 
 
 def test_abstention_is_reported() -> None:
@@ -207,17 +166,43 @@ def test_closed_book_strategies_do_not_retrieve() -> None:
 def test_auto_takes_both_where_there_is_both() -> None:
     response = engine(llm=AdaptedLLM(), adapter="pumps").query(QUESTION)
     assert response.metadata["strategy"] == "rag_fine_tuned"
-    assert "2 passages were found (best score 0.900)" in response.metadata["reason"]
+    assert (
+        "2 passages were found (best score 0.900, 11% ahead of the next)"
+        in response.metadata["reason"]
+    )
     assert engine().query(QUESTION).metadata["strategy"] == "rag"
 
 
-def test_auto_asks_the_weights_where_nothing_is_close_enough() -> None:
-    close = {"min_score": 0.95}
-    response = engine(llm=AdaptedLLM(), adapter="pumps", **close).query(QUESTION)
-    assert response.metadata["strategy"] == "fine_tuned"
-    abstained = engine(**close).query(QUESTION)
+def test_auto_answers_from_weights_only_where_they_are_certain() -> None:
+    draft = "[2] 38.2 bar | PDIS"
+    for chance, strategy in ((0.9, "fine_tuned"), (0.5, "rag_fine_tuned")):
+        llm = ScoringLLM(chances={("pumps", draft): chance}, prompts=[])
+        response = engine(llm=llm, adapter="pumps", min_score=0.95).query(QUESTION)
+        assert response.metadata["strategy"] == strategy
+        assert response.metadata["abstained"] is (strategy != "fine_tuned")
+        assert "0.950 is required" in response.metadata["reason"]
+        assert f"certainty {chance**0.5:.2f}" in response.metadata["reason"]
+        assert len(llm.prompts) == 1  # the draft is the answer and is not asked for again
+
+
+def test_auto_without_scores_does_not_trust_weights() -> None:
+    response = engine(llm=AdaptedLLM(), adapter="pumps", min_score=0.95).query(QUESTION)
+    assert response.metadata["abstained"] is True
+    assert "cannot be measured here" in response.metadata["reason"]
+    abstained = engine(min_score=0.95).query(QUESTION)
     assert abstained.metadata["abstained"] is True
     assert "0.950 is required" in abstained.metadata["reason"]
+
+
+def test_auto_abstains_without_asking_where_passages_do_not_suffice() -> None:
+    llm = ScoringLLM(chances={(None, "[0]"): 0.5, (None, "[1]"): 0.1}, prompts=[])
+    response = engine(llm=llm).query(QUESTION)
+    assert response.metadata["abstained"] is True
+    assert llm.prompts == []
+    assert response.metadata["signals"]["sufficiency"] == pytest.approx(0.11 / 0.61)
+    assert "do not suffice (probability 0.18" in response.metadata["reason"]
+    sure = ScoringLLM(chances={(None, "[2]"): 0.9}, prompts=[])
+    assert engine(llm=sure).query(QUESTION).response == "[2] 38.2 bar"
 
 
 def test_passages_that_do_not_fit_are_left_out_whole_and_counted() -> None:
@@ -250,12 +235,6 @@ def test_an_adapter_of_another_prompt_is_refused() -> None:
         engine(llm=AdaptedLLM(), adapter="pumps", prompt=GroundingPrompt(abstention="Unknown."))
 
 
-def test_prompts_are_changed_where_training_sees_it_too() -> None:
-    with pytest.raises(ConfigurationError, match="Pass prompt=GroundingPrompt"):
-        engine().update_prompts({"text_qa": "x"})  # type: ignore[dict-item]
-    assert engine().get_prompts() == {}
-
-
 def test_postprocessors_are_applied() -> None:
     cut = SimilarityPostprocessor(similarity_cutoff=0.85)
     response = engine(strategy="rag", node_postprocessors=[cut]).query(QUESTION)
@@ -265,12 +244,6 @@ def test_postprocessors_are_applied() -> None:
         return await engine(strategy="rag", node_postprocessors=[cut]).aquery(QUESTION)
 
     assert len(asyncio.run(ask()).source_nodes) == 1
-
-
-def test_each_query_is_one_query_event() -> None:
-    debug = LlamaDebugHandler(print_trace_on_end=False)
-    engine(strategy="rag", callback_manager=CallbackManager([debug])).query(QUESTION)
-    assert len(debug.get_event_pairs(CBEventType.QUERY)) == 1
 
 
 def test_it_serves_as_a_tool() -> None:

@@ -2,53 +2,66 @@ from __future__ import annotations
 
 import pytest
 
-from phi3_industry.query_engine.strategy import Evidence, Strategy, choose, parse_strategy
+from phi3_industry.query_engine.signals import Signals
+from phi3_industry.query_engine.strategy import Choice, Strategy, choose, parse_strategy
 
 
 @pytest.mark.parametrize(
-    ("evidence", "adapter", "strategy", "reason"),
+    ("signals", "adapter", "choice"),
     [
         (
-            Evidence(passages=3, best_score=0.71),
+            Signals(passages=3, best_score=0.71, score_margin=0.25, sufficiency=0.97),
             "pumps",
-            Strategy.RAG_FINE_TUNED,
-            "3 passages were found (best score 0.710), and the adapter 'pumps' knows the house's "
-            "terms and form.",
+            Choice(
+                strategy=Strategy.RAG_FINE_TUNED,
+                reason="3 passages were found (best score 0.710, 25% ahead of the next), which "
+                "suffice (probability 0.97; 0.50 is required without calibration), and the "
+                "adapter 'pumps' knows the house's terms and form.",
+            ),
         ),
         (
-            Evidence(passages=1),
+            Signals(passages=1),
             None,
-            Strategy.RAG,
-            "1 passage was found, and no adapter is loaded to add to them.",
+            Choice(
+                strategy=Strategy.RAG,
+                reason="1 passage was found, and no adapter is loaded to add to them.",
+            ),
         ),
         (
-            Evidence(passages=0),
+            Signals(passages=0, expert_certainty=0.93),
             "pumps",
-            Strategy.FINE_TUNED,
-            "No passage was found, so the adapter 'pumps' answers from its weights.",
+            Choice(
+                strategy=Strategy.FINE_TUNED,
+                reason="No passage was found, so the adapter 'pumps' answers from its weights "
+                "with certainty 0.93 (0.80 is required without calibration).",
+            ),
         ),
         (
-            Evidence(passages=2, best_score=0.1, min_score=0.3),
-            None,
-            Strategy.RAG,
-            "No passage is close enough (best score 0.100; 0.300 is required) and no adapter is "
-            "loaded, so there is no ground to answer on.",
+            Signals(passages=0, expert_certainty=0.93, draft_abstains=True),
+            "pumps",
+            Choice(
+                strategy=Strategy.RAG_FINE_TUNED,
+                reason="No passage was found, and the adapter 'pumps' abstains itself (0.80 is "
+                "required without calibration), so there is no ground to answer on.",
+                abstains=True,
+            ),
         ),
     ],
 )
-def test_the_choice_follows_the_evidence_and_says_why(
-    evidence: Evidence, adapter: str | None, strategy: Strategy, reason: str
+def test_the_choice_follows_the_signals_and_says_why(
+    signals: Signals, adapter: str | None, choice: Choice
 ) -> None:
-    choice = choose(evidence, adapter=adapter)
-    assert (choice.strategy, choice.reason) == (strategy, reason)
+    assert choose(signals, adapter=adapter) == choice
 
 
-def test_evidence_needs_passages_and_the_required_score() -> None:
-    assert Evidence(passages=1).sufficient
-    assert Evidence(passages=1, best_score=0.3, min_score=0.3).sufficient
-    assert not Evidence(passages=1, best_score=0.29, min_score=0.3).sufficient
-    assert not Evidence(passages=1, min_score=0.3).sufficient
-    assert not Evidence(passages=0).sufficient
+def test_a_required_score_comes_first() -> None:
+    far = choose(Signals(passages=2, best_score=0.1, sufficiency=0.9), adapter=None, min_score=0.3)
+    assert far.abstains
+    assert far.reason == (
+        "No passage is close enough (best score 0.100; 0.300 is required) and no adapter is "
+        "loaded, so there is no ground to answer on."
+    )
+    assert not choose(Signals(passages=2, best_score=0.3), adapter=None, min_score=0.3).abstains
 
 
 def test_strategies_say_what_they_use() -> None:

@@ -1,0 +1,206 @@
+"""Which of the retrieved passages are shown to the model, in which order, and as what."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Literal
+
+from llama_index.core.schema import MetadataMode, NodeWithScore
+
+from phi3_industry.grounding.matching import fold, words_of
+from phi3_industry.grounding.prompt import GroundingPrompt
+
+__all__ = ["EvidenceRules", "Selection", "Superseded", "as_data", "document_order", "passage_text"]
+
+_FAKE_NUMBER = re.compile(r"\s*\[\d{1,4}\]")
+_LEAST_LIKENESS = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvidenceRules:
+    """What of the retrieved passages counts as evidence.
+
+    Attributes:
+        per_source_cap: The most passages of one document; ``None`` for any number. One or two
+            keep a single poisoned document from filling the prompt; rows of a table are passages
+            of one document, too.
+        passage_order: ``"document"`` numbers the passages by document and place in it, so that
+            questions about the same passages begin with the same text, which engines then read
+            once; ``"relevance"`` numbers the best first. What is left out for want of room is
+            the least relevant either way.
+        version_key: Metadata key whose value versions of one document have in common, such as
+            the number of a manual.
+        date_key: Metadata key of a version's date, as ISO 8601 (``2024-05-31``).
+    """
+
+    per_source_cap: int | None = None
+    passage_order: Literal["document", "relevance"] = "document"
+    version_key: str = "version_of"
+    date_key: str = "date"
+
+    def __post_init__(self) -> None:
+        if self.per_source_cap is not None and self.per_source_cap < 1:
+            raise ValueError(f"per_source_cap is {self.per_source_cap}; it must be at least 1.")
+        if self.passage_order not in ("document", "relevance"):
+            raise ValueError(
+                f"passage_order is {self.passage_order!r}; it must be 'document' or 'relevance'."
+            )
+
+    def select(self, nodes: Sequence[NodeWithScore]) -> Selection:
+        """Choose the evidence among retrieved nodes.
+
+        Of versions of the same passage the newest is kept. Two nodes are versions of the same
+        passage if their documents are versions of one another by their metadata, with different
+        dates, and they have the same place in it (the end of ``source_id``) or, where that is
+        not known, half of their words in common.
+
+        Args:
+            nodes: The nodes, best first; none is changed.
+        """
+        unique = list({node.node.node_id: node for node in reversed(nodes)}.values())[::-1]
+        superseded = []
+        current = []
+        for node in unique:
+            newer = max(
+                (other for other in unique if self._supersedes(other, node)),
+                key=self._date,
+                default=None,
+            )
+            if newer is None:
+                current.append(node)
+            else:
+                superseded.append(
+                    Superseded(
+                        older=node,
+                        newer_id=newer.node.node_id,
+                        older_date=self._date(node),
+                        newer_date=self._date(newer),
+                    )
+                )
+        kept = self._capped(current)
+        return Selection(
+            passages=tuple(kept),
+            superseded=tuple(superseded),
+            capped=len(current) - len(kept),
+        )
+
+    def order(self, nodes: Sequence[NodeWithScore]) -> list[int]:
+        """Give the indexes of nodes in the order in which they are to be numbered."""
+        indexes = range(len(nodes))
+        if self.passage_order == "relevance":
+            return list(indexes)
+        return sorted(indexes, key=lambda index: document_order(nodes[index]))
+
+    def _capped(self, nodes: Sequence[NodeWithScore]) -> list[NodeWithScore]:
+        if self.per_source_cap is None:
+            return list(nodes)
+        count: Counter[str] = Counter()
+        kept = []
+        for node in nodes:
+            count[_document(node)] += 1
+            if count[_document(node)] <= self.per_source_cap:
+                kept.append(node)
+        return kept
+
+    def _date(self, node: NodeWithScore) -> str:
+        """The date as ISO text; empty if there is none that can be read."""
+        value = str(node.node.metadata.get(self.date_key, ""))[:10]
+        try:
+            return date.fromisoformat(value).isoformat()
+        except ValueError:
+            return ""
+
+    def _supersedes(self, newer: NodeWithScore, older: NodeWithScore) -> bool:
+        version = older.node.metadata.get(self.version_key)
+        if version is None or newer.node.metadata.get(self.version_key) != version:
+            return False
+        if not self._date(older) or self._date(newer) <= self._date(older):
+            return False
+        places = [_place(node) for node in (newer, older)]
+        if all(places):
+            return places[0] == places[1]
+        return _likeness(passage_text(newer), passage_text(older)) >= _LEAST_LIKENESS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Superseded:
+    """A passage that was set aside because a newer version of it was found, too.
+
+    Attributes:
+        older: The passage.
+        newer_id: Node id of the newest version, which is shown in its place.
+        older_date, newer_date: Their dates, as ISO 8601 text.
+    """
+
+    older: NodeWithScore
+    newer_id: str
+    older_date: str
+    newer_date: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """The evidence of a question.
+
+    Attributes:
+        passages: What may be shown, best first.
+        superseded: Older versions of these.
+        capped: How many passages the cap of their document left out.
+    """
+
+    passages: tuple[NodeWithScore, ...]
+    superseded: tuple[Superseded, ...] = ()
+    capped: int = 0
+
+
+def passage_text(node: NodeWithScore) -> str:
+    """Give the text of a node as LLMs are to read it."""
+    return str(node.node.get_content(metadata_mode=MetadataMode.LLM))
+
+
+def as_data(passage: str, prompt: GroundingPrompt) -> str:
+    """Quote the lines of a passage that would read as part of the prompt around it.
+
+    A line that begins with a number in square brackets, or with the prompt's own label of
+    context or question, begins with ``> `` afterwards: it is something that the document says,
+    and no further passage or question. Nothing else is changed. Control tokens need no care
+    here: the LLM encodes contents apart from the chat template.
+    """
+    labels = [fold(label) for label in (prompt.context_label, prompt.question_label)]
+    lines = passage.splitlines(keepends=True)
+    return "".join(f"> {line}" if _is_frame(line, labels) else line for line in lines)
+
+
+def document_order(node: NodeWithScore) -> tuple[str, int, str, str]:
+    """Key that sorts passages by document and place in it, the same for every question."""
+    start = getattr(node.node, "start_char_idx", None)
+    source_id = str(node.node.metadata.get("source_id", ""))
+    return _document(node), -1 if start is None else int(start), source_id, node.node.node_id
+
+
+def _is_frame(line: str, labels: Sequence[str]) -> bool:
+    plain = "".join(c for c in unicodedata.normalize("NFKC", line) if c.isprintable())
+    if _FAKE_NUMBER.match(plain):
+        return True
+    return any(label and fold(plain).lstrip().startswith(label) for label in labels)
+
+
+def _document(node: NodeWithScore) -> str:
+    return str(node.node.ref_doc_id or node.node.node_id)
+
+
+def _place(node: NodeWithScore) -> str:
+    """What follows the document in a node's ``source_id``: a row or a section; may be empty."""
+    return str(node.node.metadata.get("source_id", "")).partition("#")[2]
+
+
+def _likeness(one: str, other: str) -> float:
+    """Share of words that two texts have in common, counted as often as they occur, 0 to 1."""
+    first, second = Counter(words_of(one)), Counter(words_of(other))
+    total = first.total() + second.total()
+    return 2 * (first & second).total() / total if total else 0.0
