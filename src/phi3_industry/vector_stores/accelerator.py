@@ -14,8 +14,8 @@ from phi3_industry.vector_stores.vector_index import (
     FLAT_UP_TO,
     VectorIndex,
     index_path,
+    is_intact,
     remove_other_files,
-    sha256,
 )
 
 __all__ = ["Accelerator", "recorded_path"]
@@ -116,7 +116,7 @@ class Accelerator:
         path = recorded_path(self.folder, meta)
         if path is None or not path.exists():
             return "none"
-        return "intact" if sha256(path) == meta["accelerator"]["sha256"] else "damaged"
+        return "intact" if is_intact(path, meta["accelerator"]) else "damaged"
 
     def tidy(self, keep: Path | None) -> None:
         """Remove the files of other states and what an interrupted write has left."""

@@ -38,6 +38,10 @@ else:
         return True
 
 
+# a link in the place of the file could make us write over anything; Windows has no such flag
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+
+
 class WriterLock:
     """An exclusive lock on a file in the store's folder.
 
@@ -70,7 +74,7 @@ class WriterLock:
         if self.held:
             return
         try:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | _NO_LINK, 0o644)
         except OSError as error:
             raise self._failure(error) from error
         try:

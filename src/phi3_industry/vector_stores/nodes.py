@@ -79,7 +79,11 @@ def all_nodes(
     for row, *stored, written in connection.execute(query, condition[1]):
         if checksum(*stored) != written:
             raise _damaged_row(row)
-        yield row, metadata_dict_to_node({"_node_type": stored[2], "_node_content": stored[3]})
+        try:
+            node = metadata_dict_to_node({"_node_type": stored[2], "_node_content": stored[3]})
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise DamagedContentError(f"the node of row {row} is no node: {error}") from error
+        yield row, node
 
 
 def load_vectors(connection: sqlite3.Connection, rows: Sequence[int], *, dimensions: int) -> Vector:

@@ -7,6 +7,7 @@ import os
 import sqlite3
 import uuid
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,34 @@ def read_meta(connection: sqlite3.Connection) -> dict[str, Any]:
     meta = read_properties(connection)
     if missing := _NEW_META.keys() - meta.keys():
         raise DamagedContentError(f"the properties {sorted(missing)} are missing")
+    if wrong := [name for name, is_right in _RIGHT.items() if not is_right(meta[name])]:
+        raise DamagedContentError(f"the properties {wrong} have impossible values")
     return meta
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_record(value: object) -> bool:
+    return value is None or (
+        isinstance(value, dict)
+        and all(_is_count(value.get(name)) for name in ("generation", "last_row", "count"))
+        and all(isinstance(value.get(name), str) for name in ("kind", "sha256"))
+    )
+
+
+# The values decide which files are read and how much is allocated, so a crafted store is refused.
+_RIGHT: dict[str, Callable[[Any], bool]] = {
+    "generation": _is_count,
+    "count": _is_count,
+    "deletions_since": _is_count,
+    "dimensions": lambda value: value is None or (_is_count(value) and 0 < value <= 2**20),
+    "metric": lambda value: value in (None, "cosine", "ip", "l2"),
+    "identity": lambda value: value is None or isinstance(value, dict),
+    "accelerator": _is_record,
+    "lexical_seal": lambda value: value is None or isinstance(value, dict),
+}
 
 
 def read_properties(connection: sqlite3.Connection) -> dict[str, Any]:
@@ -130,7 +158,10 @@ def read_properties(connection: sqlite3.Connection) -> dict[str, Any]:
     for name, value, stored in connection.execute("SELECT name, value, checksum FROM meta"):
         if checksum(name, value) != stored:
             raise DamagedContentError(f"the property '{name}' does not match its checksum")
-        meta[name] = json.loads(value)
+        try:
+            meta[name] = json.loads(value)
+        except (ValueError, RecursionError) as error:
+            raise DamagedContentError(f"the property '{name}' is no JSON: {error}") from error
     return meta
 
 

@@ -20,7 +20,7 @@ from phi3_industry.vector_stores.nodes import load_vectors, vectors_after
 from phi3_industry.vector_stores.schema import DamagedContentError, sync_folder
 from phi3_industry.vector_stores.similarity import Metric, Vector, from_faiss, similarities
 
-__all__ = ["FLAT_UP_TO", "VectorIndex", "index_path", "remove_other_files", "sha256"]
+__all__ = ["FLAT_UP_TO", "VectorIndex", "index_path", "is_intact", "remove_other_files"]
 
 _logger = logging.getLogger(__name__)
 
@@ -203,7 +203,7 @@ class VectorIndex:
             unfinished.unlink(missing_ok=True)
             part = self.flat if self.compressed is None else self.compressed.faiss_index
             _write_index(part, unfinished)
-            digest = sha256(unfinished)
+            digest = _sha256(unfinished)
             os.replace(unfinished, path)
             sync_folder(path.parent)
         except BaseException:
@@ -233,12 +233,12 @@ class VectorIndex:
             return None
         path = index_path(folder, record["generation"])
         try:
-            if path.is_symlink() or sha256(path) != record["sha256"]:
+            if not path.exists():
+                return None
+            if not is_intact(path, record):
                 _logger.warning("The index '%s' is damaged. It is rebuilt from the database.", path)
                 return None
             loaded = _faiss().read_index(str(path))
-        except FileNotFoundError:
-            return None
         except (OSError, RuntimeError, MemoryError) as error:
             _logger.warning("The index '%s' cannot be read (%s). It is rebuilt.", path, error)
             return None
@@ -261,7 +261,12 @@ class VectorIndex:
 
 def index_path(folder: Path, generation: int) -> Path:
     """Return the name of the index file of a generation."""
-    return folder / f"vectors.{generation}.faiss"
+    return folder / f"vectors.{generation:d}.faiss"
+
+
+def is_intact(path: Path, record: Mapping[str, Any]) -> bool:
+    """Whether an index file is a file of its own, and the one that the database vouches for."""
+    return path.is_file() and not path.is_symlink() and _sha256(path) == record["sha256"]
 
 
 def remove_other_files(folder: Path, *, keep: Path | None) -> None:
@@ -283,8 +288,7 @@ def _write_index(index: Any, path: Path) -> None:
         os.close(descriptor)
 
 
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file."""
+def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
