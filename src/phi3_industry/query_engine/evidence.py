@@ -62,7 +62,10 @@ class EvidenceRules:
         Args:
             nodes: The nodes, best first; none is changed.
         """
-        unique = list({node.node.node_id: node for node in reversed(nodes)}.values())[::-1]
+        first: dict[str, NodeWithScore] = {}
+        for node in nodes:
+            first.setdefault(node.node.node_id, node)
+        unique = list(first.values())
         superseded = []
         current = []
         for node in unique:

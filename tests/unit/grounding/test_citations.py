@@ -146,3 +146,35 @@ def test_a_passage_quoted_whole_is_verified(passage: str) -> None:
     citations = verify(f"[1] {passage}", [passage])
     if any(character.isalnum() for character in passage) and "[" not in passage:
         assert citations[0].verified
+
+
+SENTENCE = "Tag: P-4471; Discharge pressure: 38.2 bar; Oil: Tovex 32"
+
+
+@pytest.mark.parametrize(
+    ("answer", "verified"),
+    [
+        ("[1] The discharge pressure of P-4471 is 38.2 bar.", True),
+        ("The discharge pressure of P-4471 is 38.2 bar [1].", True),
+        ("[1] The discharge pressure of P-4471 is 39.2 bar.", False),
+        ("[1] The suction temperature is low at 38.2 bar.", False),
+        ("[1] The oil is Kelmar Supra Ultra 32", False),
+    ],
+)
+def test_a_sentence_around_a_fact_is_borne_by_its_words_and_numbers(
+    answer: str, verified: bool
+) -> None:
+    assert [citation.verified for citation in verify(answer, [SENTENCE])] == [verified]
+
+
+def test_citations_side_by_side_share_their_claim() -> None:
+    both = ["Oil: Tovex 32", "Lubricant: Tovex 32"]
+    for answer in ("[1][2] Tovex 32", "Tovex 32 [1][2]", "Tovex 32 [1] [2]."):
+        assert [citation.verified for citation in verify(answer, both)] == [True, True]
+        assert repair(answer, both)[0] == answer
+
+
+def test_a_trailing_citation_is_put_right_or_taken_out_in_its_place() -> None:
+    passages = ["Oil: Tovex 32", "Oil: Kelmar 46"]
+    assert repair("Kelmar 46 [1].", passages)[0] == "Kelmar 46 [2]."
+    assert repair("Tovex 32 [1]. Ruby 68 [2].", passages)[0] == "Tovex 32 [1]. Ruby 68."

@@ -66,8 +66,12 @@ class AdaptedLLM(ScriptedLLM):
         answer = "[2] 38.2 bar | PDIS" if adapter else "[2] 38.2 bar"
         return self.model_copy(update={"adapter": adapter, "answer": answer})
 
+    revision: str = "1"
+
     def adapter_manifest(self) -> SimpleNamespace:
-        return SimpleNamespace(prompt_fingerprint=self.prompt_fingerprint)
+        return SimpleNamespace(
+            prompt_fingerprint=self.prompt_fingerprint, data_fingerprint=self.revision
+        )
 
 
 class ScoringLLM(AdaptedLLM):
