@@ -29,6 +29,7 @@ from phi3_industry.ingestion.intake import Intake
 from phi3_industry.ingestion.limits import DEFAULT_LIMITS, ReadLimits
 from phi3_industry.ingestion.node_parser import SectionNodeParser
 from phi3_industry.ingestion.report import IngestReport
+from phi3_industry.ingestion.summaries import as_summaries
 from phi3_industry.vector_stores.faiss_sqlite import FaissSQLiteVectorStore
 
 if TYPE_CHECKING:
@@ -60,6 +61,10 @@ class KnowledgeBase:
         node_parser: Splits documents into nodes; one that counts tokens as ``embed_model`` does
             if not given.
         limits: What is read of a single file.
+        summaries: What is shown to the LLM above each passage about the document that it is
+            from: ``None`` for nothing, ``"outline"`` for its first lines and headings, a
+            LlamaIndex LLM that writes a summary once for each content, or an `LLMSummaries` with a
+            prompt of your own.
     """
 
     def __init__(
@@ -69,12 +74,13 @@ class KnowledgeBase:
         embed_model: BaseEmbedding,
         node_parser: SectionNodeParser | None = None,
         limits: ReadLimits = DEFAULT_LIMITS,
+        summaries: Any = None,
     ) -> None:
         self._store = vector_store
         self._embed_model = embed_model
         self._parser = node_parser or SectionNodeParser.from_embed_model(embed_model)
         self._limits = limits
-        self._intake = Intake(vector_store, embed_model)
+        self._intake = Intake(vector_store, embed_model, self._parser, as_summaries(summaries))
         self._index: VectorStoreIndex | None = None
 
     @classmethod
@@ -86,6 +92,7 @@ class KnowledgeBase:
         read_only: bool = False,
         node_parser: SectionNodeParser | None = None,
         limits: ReadLimits = DEFAULT_LIMITS,
+        summaries: Any = None,
     ) -> KnowledgeBase:
         """Open a knowledge base, or begin one.
 
@@ -96,6 +103,7 @@ class KnowledgeBase:
             read_only: Never write; any number may read while one writes.
             node_parser: Splits documents into nodes.
             limits: What is read of a single file.
+            summaries: A summary of its document above each passage; see the class.
 
         Raises:
             StoreIdentityError: It was built with another embedding.
@@ -106,7 +114,13 @@ class KnowledgeBase:
         store = FaissSQLiteVectorStore(
             path, identity=embedding_identity(embed_model), read_only=read_only
         )
-        return cls(store, embed_model=embed_model, node_parser=node_parser, limits=limits)
+        return cls(
+            store,
+            embed_model=embed_model,
+            node_parser=node_parser,
+            limits=limits,
+            summaries=summaries,
+        )
 
     @property
     def vector_store(self) -> FaissSQLiteVectorStore:
@@ -161,7 +175,11 @@ class KnowledgeBase:
         report = IngestReport()
         if isinstance(source, Document) or not isinstance(source, str | PathLike):
             given = [source] if isinstance(source, Document) else list(source)
-            candidates = [from_document(_checked(item), parser=self._parser) for item in given]
+            shape = self._intake.fingerprint
+            candidates = [
+                from_document(_checked(item), parser=self._parser, fingerprint=shape)
+                for item in given
+            ]
             self._intake.take(candidates, report, show_progress=show_progress)
             return report
         path = Path(source)
@@ -203,7 +221,7 @@ class KnowledgeBase:
         asked = SqlQuery(
             url=url, query=query, title=name, parameters=parameters or {}, limits=self._limits
         )
-        candidate = from_query(asked, parser=self._parser)
+        candidate = from_query(asked, fingerprint=self._intake.fingerprint)
         self._intake.take([candidate], report, show_progress=show_progress, strict=True)
         return report
 
@@ -334,7 +352,7 @@ class KnowledgeBase:
             file,
             document_id=file.relative_to(origin).as_posix(),
             origin=origin,
-            parser=self._parser,
+            fingerprint=self._intake.fingerprint,
             limits=self._limits,
         )
 
@@ -343,12 +361,13 @@ class KnowledgeBase:
     ) -> None:
         report.skipped += listing.skipped
         origin = root.resolve()
+        shape = self._intake.fingerprint
         candidates = [
             from_file(
                 file,
                 document_id=document_id,
                 origin=origin,
-                parser=self._parser,
+                fingerprint=shape,
                 limits=self._limits,
             )
             for document_id, file in listing.files.items()

@@ -94,7 +94,8 @@ def _build_parser() -> argparse.ArgumentParser:
         add(
             "index",
             "put documents and tables into a knowledge base",
-            "Read a folder or file (md, txt, pdf, docx, html, csv, xlsx) into a knowledge base.\n"
+            "Read a folder or file (md, txt, html, pdf, docx, pptx, eml, csv, tsv, xlsx, parquet)\n"
+            "into a knowledge base, or with --query the rows that a database gives.\n"
             "What is there already and has not changed costs nothing.",
         )
     )
@@ -169,8 +170,15 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_index(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", help="a folder or a file")
+    parser.add_argument("source", help="a folder, a file, or with --query a SQLAlchemy URL")
     _add_knowledge_base(parser)
+    parser.add_argument("--query", metavar="SQL", help="a query whose rows are added")
+    parser.add_argument("--name", help="the name of what a query gives (default: query)")
+    parser.add_argument(
+        "--summaries",
+        choices=("outline",),
+        help="show the first lines and headings of its document above each passage",
+    )
     parser.add_argument(
         "--refresh",
         action="store_true",

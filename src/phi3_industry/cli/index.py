@@ -10,8 +10,14 @@ __all__ = ["run"]
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Index a folder or a file and print what became of each document."""
-    with open_knowledge_base(arguments.kb, embedding=arguments.embedding) as knowledge_base:
+    """Index a folder, a file or a query's rows and print what became of each document."""
+    with open_knowledge_base(
+        arguments.kb, embedding=arguments.embedding, summaries=arguments.summaries
+    ) as knowledge_base:
+        if arguments.query is not None:
+            name = arguments.name or "query"
+            print(knowledge_base.add_sql(arguments.source, arguments.query, name=name))
+            return 0
         ingest = knowledge_base.refresh if arguments.refresh else knowledge_base.add
         print(ingest(arguments.source, show_progress=True))
     return 0

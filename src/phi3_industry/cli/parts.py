@@ -26,7 +26,11 @@ _WIDTH = 88
 
 
 def open_knowledge_base(
-    path: str, *, embedding: str = "embedded", read_only: bool = False
+    path: str,
+    *,
+    embedding: str = "embedded",
+    read_only: bool = False,
+    summaries: str | None = None,
 ) -> KnowledgeBase:
     """Open a knowledge base; one that is only to be read has to be there.
 
@@ -41,7 +45,12 @@ def open_knowledge_base(
     from phi3_industry.embeddings import load_embedding
     from phi3_industry.knowledge_base import KnowledgeBase
 
-    return KnowledgeBase.open(path, embed_model=load_embedding(embedding), read_only=read_only)
+    return KnowledgeBase.open(
+        path,
+        embed_model=load_embedding(embedding),
+        read_only=read_only,
+        summaries=summaries,
+    )
 
 
 def load_llm(arguments: argparse.Namespace) -> Phi3LLM:

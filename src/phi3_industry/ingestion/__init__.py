@@ -9,12 +9,15 @@ from phi3_industry.ingestion.limits import DEFAULT_LIMITS, ReadLimits
 from phi3_industry.ingestion.node_parser import SectionNodeParser
 from phi3_industry.ingestion.readers import KNOWN_ENDINGS, parse_document, read_bytes, read_document
 from phi3_industry.ingestion.source import SourceDocument, TextBlock
+from phi3_industry.ingestion.summaries import LLMSummaries, OutlineSummaries
 from phi3_industry.ingestion.tables import Table, row_text
 
 __all__ = [
     "DEFAULT_LIMITS",
     "KNOWN_ENDINGS",
     "FolderListing",
+    "LLMSummaries",
+    "OutlineSummaries",
     "ReadLimits",
     "SectionNodeParser",
     "SourceDocument",

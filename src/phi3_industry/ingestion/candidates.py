@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from llama_index.core.schema import Document, MetadataMode, TextNode
+from llama_index.core.schema import Document, MetadataMode
 
 from phi3_industry.errors import IngestionError
 from phi3_industry.ingestion.database import SqlQuery
@@ -16,6 +18,7 @@ from phi3_industry.ingestion.limits import ReadLimits
 from phi3_industry.ingestion.node_parser import SectionNodeParser
 from phi3_industry.ingestion.readers import is_long, parse_document, read_bytes, stream_document
 from phi3_industry.ingestion.records import DocumentRecord
+from phi3_industry.ingestion.source import Block, SourceDocument
 
 __all__ = [
     "Candidate",
@@ -35,11 +38,13 @@ class Reading:
 
     Attributes:
         content: SHA-256 of the content and of the settings that shape the nodes.
-        parse: Gives the nodes, one after the other, and remarks on what was left out.
+        parse: Reads it.
+        metadata: What else its nodes shall hold.
     """
 
     content: str
-    parse: Callable[[], tuple[Iterator[TextNode], tuple[str, ...]]]
+    parse: Callable[[], SourceDocument]
+    metadata: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -58,20 +63,26 @@ class Candidate:
 
 
 def from_file(
-    file: Path, *, document_id: str, origin: Path, parser: SectionNodeParser, limits: ReadLimits
+    file: Path, *, document_id: str, origin: Path, fingerprint: str, limits: ReadLimits
 ) -> Candidate:
-    """Take a file; its id is its path relative to its origin."""
+    """Take a file; its id is its path relative to its origin.
+
+    Args:
+        file: The file.
+        document_id: Its id.
+        origin: The folder that it comes from.
+        fingerprint: What shapes its nodes, as a part of its content hash.
+        limits: What is read at most.
+    """
 
     def open_file() -> Reading:
         if _is_long(file):
-            return _open_long(file, document_id=document_id, parser=parser, limits=limits)
+            return _open_long(file, document_id, fingerprint, limits)
         data = read_bytes(file, limits=limits)
-
-        def parse() -> tuple[Iterator[TextNode], tuple[str, ...]]:
-            document = parse_document(data, name=document_id, limits=limits)
-            return parser.stream(document, document_id=document_id), document.remarks
-
-        return Reading(_hash([data], parser), parse)
+        return Reading(
+            _hash([data], fingerprint),
+            lambda: parse_document(data, name=document_id, limits=limits),
+        )
 
     return Candidate(document_id, str(origin), open_file)
 
@@ -83,10 +94,8 @@ def _is_long(file: Path) -> bool:
         return False  # `read_bytes` says what is wrong with it
 
 
-def _open_long(
-    file: Path, *, document_id: str, parser: SectionNodeParser, limits: ReadLimits
-) -> Reading:
-    """Open a table that is read piece by piece, twice: for its hash and for its nodes."""
+def _open_long(file: Path, document_id: str, fingerprint: str, limits: ReadLimits) -> Reading:
+    """Open a table that is read piece by piece, twice: for its hash and for its rows."""
     size = file.stat().st_size
     if size > limits.streamed_bytes:
         raise IngestionError(
@@ -95,51 +104,59 @@ def _open_long(
             "the limits.",
         )
 
-    def nodes() -> Iterator[TextNode]:
-        with file.open("rb") as stream:
+    def parse() -> SourceDocument:
+        with _reading(document_id), ExitStack() as opened:
+            stream = opened.enter_context(file.open("rb"))
             document = stream_document(stream, name=document_id, limits=limits)
-            yield from parser.stream(document, document_id=document_id)
+            blocks = _closing(document.blocks, opened.pop_all(), document_id)
+        return replace(document, blocks=blocks)
 
+    with _reading(document_id), file.open("rb") as stream:
+        content = _hash(iter(lambda: stream.read(_HASHED_BYTES), b""), fingerprint)
+    return Reading(content, parse)
+
+
+def _closing(blocks: Iterable[Block], opened: ExitStack, document_id: str) -> Iterator[Block]:
+    with opened, _reading(document_id):
+        yield from blocks
+
+
+@contextmanager
+def _reading(document_id: str) -> Iterator[None]:
+    """Turn what the disk complains about into an error of ours."""
     try:
-        with file.open("rb") as stream:
-            content = _hash(iter(lambda: stream.read(_HASHED_BYTES), b""), parser)
+        yield
     except OSError as error:
-        raise IngestionError(
-            document_id, f"It cannot be read: {error.strerror or error}."
-        ) from error
-    return Reading(content, lambda: (nodes(), ()))
+        problem = f"It cannot be read: {error.strerror or error}."
+        raise IngestionError(document_id, problem) from error
 
 
-def from_query(query: SqlQuery, *, parser: SectionNodeParser) -> Candidate:
+def from_query(query: SqlQuery, *, fingerprint: str) -> Candidate:
     """Take what a database answers; its id is its title."""
 
     def open_query() -> Reading:
-        def parse() -> tuple[Iterator[TextNode], tuple[str, ...]]:
-            return parser.stream(query.read(), document_id=query.title), ()
-
-        return Reading(_hash([query.digest().encode()], parser), parse)
+        return Reading(_hash([query.digest().encode()], fingerprint), query.read)
 
     return Candidate(query.title, "", open_query)
 
 
-def from_document(document: Document, *, parser: SectionNodeParser) -> Candidate:
+def from_document(document: Document, *, parser: SectionNodeParser, fingerprint: str) -> Candidate:
     """Take a LlamaIndex document; its id is its own."""
 
     def open_document() -> Reading:
         text = document.get_content(metadata_mode=MetadataMode.NONE)
         content = json.dumps([text, document.metadata], sort_keys=True, default=str)
-
-        def parse() -> tuple[Iterator[TextNode], tuple[str, ...]]:
-            nodes = parser.get_nodes_from_documents([document])
-            return (node for node in nodes if isinstance(node, TextNode)), ()
-
-        return Reading(_hash([content.encode("utf-8", "surrogatepass")], parser), parse)
+        return Reading(
+            _hash([content.encode("utf-8", "surrogatepass")], fingerprint),
+            lambda: parser.read(document),
+            document.metadata,
+        )
 
     return Candidate(document.id_, "", open_document)
 
 
-def _hash(pieces: Iterable[bytes], parser: SectionNodeParser) -> str:
-    digest = hashlib.sha256(parser.fingerprint.encode())
+def _hash(pieces: Iterable[bytes], fingerprint: str) -> str:
+    digest = hashlib.sha256(fingerprint.encode())
     digest.update(b"\n")
     for piece in pieces:
         digest.update(piece)

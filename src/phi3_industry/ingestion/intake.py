@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -11,9 +11,11 @@ from typing import Any, Protocol, TypeVar, cast
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.schema import BaseNode, MetadataMode, TextNode
+from llama_index.core.vector_stores.types import MetadataFilter, MetadataFilters
 
 from phi3_industry.errors import IngestionError, MissingDependencyError
 from phi3_industry.ingestion.candidates import Candidate
+from phi3_industry.ingestion.node_parser import SectionNodeParser
 from phi3_industry.ingestion.parts import (
     as_part,
     digest_of_parts,
@@ -23,6 +25,13 @@ from phi3_industry.ingestion.parts import (
 )
 from phi3_industry.ingestion.records import DocumentRecord
 from phi3_industry.ingestion.report import IngestReport
+from phi3_industry.ingestion.source import SourceDocument
+from phi3_industry.ingestion.summaries import (
+    Summaries,
+    attach_summary,
+    open_document,
+    summary_key,
+)
 
 __all__ = ["DocumentStore", "Intake"]
 
@@ -44,6 +53,11 @@ class DocumentStore(Protocol):
     def delete(self, ref_doc_id: str) -> None:
         """Delete a document."""
 
+    def get_nodes(
+        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
+    ) -> list[BaseNode]:
+        """Return the nodes that have one of the ids and pass the filters."""
+
 
 class Intake:
     """Brings documents into a store.
@@ -51,11 +65,27 @@ class Intake:
     Args:
         store: The store.
         embed_model: The embedding that it is built with.
+        parser: Makes nodes of documents.
+        summaries: Writes a summary of each document; ``None`` for none.
     """
 
-    def __init__(self, store: DocumentStore, embed_model: BaseEmbedding) -> None:
+    def __init__(
+        self,
+        store: DocumentStore,
+        embed_model: BaseEmbedding,
+        parser: SectionNodeParser,
+        summaries: Summaries | None = None,
+    ) -> None:
         self._store = store
         self._embed_model = embed_model
+        self._parser = parser
+        self._summaries = summaries
+
+    @property
+    def fingerprint(self) -> str:
+        """What of the settings shapes the nodes, as text for content hashes."""
+        summaries = f"\n{self._summaries.fingerprint}" if self._summaries else ""
+        return self._parser.fingerprint + summaries
 
     def records(self) -> dict[str, DocumentRecord]:
         """Say what is known of each document, and of each further part of a long one."""
@@ -105,7 +135,8 @@ class Intake:
                 continue
             if entry is not None:
                 waiting.append(entry)
-            if sum(len(nodes) for _, nodes in waiting) >= _EMBEDDED_TOGETHER:
+            # a summary is worth more than a batch: what has one is stored at once
+            if self._summaries or sum(len(n) for _, n in waiting) >= _EMBEDDED_TOGETHER:
                 self._store_all(waiting, known, report)
                 waiting = []
         self._store_all(waiting, known, report)
@@ -124,10 +155,10 @@ class Intake:
         if _is_as_before(candidate, reading.content, known):
             report.unchanged.append(name)
             return None
-        nodes, remarks = reading.parse()
-        parts = split_parts(nodes)
+        document = reading.parse()
+        parts = split_parts(self._nodes(document, name, reading.metadata, known))
         first, second = next(parts, []), next(parts, [])
-        report.skipped += [(name, remark) for remark in remarks]
+        report.skipped += [(name, remark) for remark in document.remarks]
         record = DocumentRecord(reading.content, candidate.origin)
         if not first:
             report.skipped.append((name, "It is empty: it holds neither text nor rows."))
@@ -140,6 +171,42 @@ class Intake:
         further = _progress(chain([second], parts), show_progress, name, "part")
         self._store_parts(_Entry(name, record), first, further, known, report)
         return None
+
+    def _nodes(
+        self,
+        document: SourceDocument,
+        name: str,
+        metadata: dict[str, Any],
+        known: Mapping[str, DocumentRecord],
+    ) -> Iterator[TextNode]:
+        """Make the nodes, with a summary if there shall be one and as it was if it can be."""
+        if self._summaries is None:
+            return self._parser.stream(document, document_id=name, metadata=metadata)
+        writer = self._summaries
+        opening, blocks, document = open_document(document)
+        key = summary_key(opening, writer)
+
+        def summary() -> str:
+            before = self._summary_before(name, key) if name in known else ""
+            text = before or writer.summarise(opening, blocks)
+            if not text:
+                raise IngestionError(name, "Its summary is empty. Choose another LLM, or none.")
+            return text
+
+        nodes = self._parser.stream(document, document_id=name, metadata=metadata)
+        return attach_summary(nodes, key=key, summary=summary)
+
+    def _summary_before(self, name: str, key: str) -> str:
+        """Find the summary that a document's nodes hold already."""
+        its_own = MetadataFilters(
+            filters=[
+                MetadataFilter(key="file_path", value=name),
+                MetadataFilter(key="summary_key", value=key),
+            ]
+        )
+        for node in self._store.get_nodes(filters=its_own):
+            return str(node.metadata["summary"])
+        return ""
 
     def _store_parts(
         self,

