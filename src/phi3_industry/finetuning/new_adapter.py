@@ -8,8 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import set_seed
 
 from phi3_industry.finetuning.preflight import PreflightReport
@@ -70,10 +71,30 @@ def save_adapter(
         state_dict: The weights, if the model is shared out among processes.
     """
     options: dict[str, Any] = {} if state_dict is None else {"state_dict": state_dict}
-    # PiSSA has moved a part of the base into the adapter; what is saved is the difference
-    if str(model.peft_config[_NAME].init_lora_weights).startswith("pissa"):
-        options["path_initial_model_for_weight_conversion"] = str(initial)
     _save(model, folder, **options)
+    if str(model.peft_config[_NAME].init_lora_weights).startswith("pissa"):
+        _subtract(initial, folder)
+
+
+def _subtract(initial: Path, folder: Path) -> None:
+    """Turn a PiSSA adapter into one for the untouched base.
+
+    PiSSA has moved ``s B0 A0`` out of the base. What was learned is ``s B A - s B0 A0``, which is
+    ``s [B, -B0] [A; A0]``: an adapter of twice the rank. PEFT's own conversion would do the same,
+    but asks the hub on the way (``get_peft_model_state_dict`` in PEFT 0.21).
+    """
+    first, last = load_file(initial / _WEIGHTS_NAME), load_file(folder / _WEIGHTS_NAME)
+    joined = {
+        name: torch.cat([weight, first[name]], dim=0)
+        if ".lora_A." in name
+        else torch.cat([weight, -first[name]], dim=1)
+        for name, weight in last.items()
+    }
+    save_file(joined, folder / _WEIGHTS_NAME, metadata={"format": "pt"})
+    config = LoraConfig.from_pretrained(str(folder))
+    config.r, config.lora_alpha = 2 * config.r, 2 * config.lora_alpha
+    config.init_lora_weights = True
+    config.save_pretrained(str(folder))
 
 
 def take_back(model: Any, checkpoint: Path) -> None:

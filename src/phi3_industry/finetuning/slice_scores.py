@@ -16,7 +16,7 @@ from phi3_industry.finetuning.examples import TokenizedRow
 
 __all__ = ["BeforeAndAfter", "SliceScore", "score_slices"]
 
-Verdict = Literal["better", "worse", "mixed", "not measured"]
+Verdict = Literal["better", "worse", "unclear", "not measured"]
 """``"better"`` and ``"worse"`` need exact answers and loss to agree; one may stand still."""
 
 
@@ -107,7 +107,7 @@ class BeforeAndAfter:
             return "better"
         if gained <= 0 and not lowered >= 0:  # a loss that is no number is worse
             return "worse"
-        return "mixed"
+        return "unclear"
 
     @property
     def loss(self) -> tuple[float, float] | None:

@@ -231,6 +231,25 @@ class LoraFinetuneEngine:
         llm.load_adapter(self.output_dir, name)
         return llm.with_adapter(name)
 
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool = True,
+        token: str | None = None,
+        endpoint: str | None = None,
+        card: str | None = None,
+    ) -> str:
+        """Upload the adapter in ``output_dir`` with a card made from its manifest.
+
+        See :func:`phi3_industry.finetuning.publishing.push_adapter`.
+        """
+        from phi3_industry.finetuning.publishing import push_adapter
+
+        return push_adapter(
+            self.output_dir, repo_id, private=private, token=token, endpoint=endpoint, card=card
+        )
+
     def _load_base(self) -> LoadedModel:
         from phi3_industry.models.loading import load_base_model
 
@@ -329,7 +348,7 @@ def _metrics(trained: TrainedAdapter, checked: PreflightReport) -> dict[str, Any
 _OUTCOMES = {
     "better": "training made it better",
     "worse": "it is WORSE than before: use the base model, or other data",
-    "mixed": "answers and loss disagree: measure it on your questions before you use it",
+    "unclear": "it is neither better nor worse: measure it on your questions before you use it",
 }
 
 

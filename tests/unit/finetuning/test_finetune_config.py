@@ -13,7 +13,7 @@ from phi3_industry.finetuning.config import FinetuneConfig, recipe_for
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"method": "dora"}, "method is 'dora'; it must be one of 'lora', 'qlora'"),
+        ({"method": "lokr"}, "method is 'lokr'; it must be one of 'lora', 'qlora', 'rslora'"),
         ({"lr_scheduler": "step"}, "lr_scheduler is 'step'; it must be one of"),
         ({"lora_rank": 0}, "lora_rank is 0; it must be at least 1"),
         ({"max_steps": 0}, "max_steps is 0; it must be at least 1"),
@@ -22,6 +22,8 @@ from phi3_industry.finetuning.config import FinetuneConfig, recipe_for
         ({"lora_dropout": 1.0}, "lora_dropout is 1.0; it must be at least 0 and below 1"),
         ({"warmup_ratio": -0.1}, "warmup_ratio is -0.1; it must be at least 0 and below 1"),
         ({"weight_decay": -1.0}, "weight_decay is -1.0; it must not be negative"),
+        ({"save_steps": 0}, "save_steps is 0; it must be at least 1"),
+        ({"packing": True, "group_by_length": True}, "packing leaves nothing to pad"),
         ({"seed": -1}, "seed is -1; it must not be negative"),
         ({"target_modules": []}, "target_modules is empty; name a layer, or pass None"),
     ],
@@ -53,3 +55,19 @@ def test_alpha_is_twice_the_rank_unless_it_is_given() -> None:
 
 def test_small_models_learn_faster_than_phi3() -> None:
     assert recipe_for(3_000_000).learning_rate > recipe_for(3_800_000_000).learning_rate
+
+
+def test_every_method_scales_its_output_by_two_unless_told() -> None:
+    assert FinetuneConfig(lora_rank=16).recipe(10**6).lora_alpha == 32
+    # rank-stabilised: alpha is divided by the square root of the rank
+    assert FinetuneConfig(method="rslora", lora_rank=16).recipe(10**6).lora_alpha == 8
+    assert FinetuneConfig(method="rslora", lora_alpha=5).recipe(10**6).lora_alpha == 5
+
+
+def test_identity_holds_what_decides_the_outcome_alone() -> None:
+    plain = FinetuneConfig(target_modules=["qkv_proj", "o_proj"]).identity()
+    told = FinetuneConfig(
+        target_modules=("o_proj", "qkv_proj"), report_to=["tensorboard"], check_memory=False
+    ).identity()
+    assert plain == told
+    assert FinetuneConfig(lora_dropout=0.1).identity() != FinetuneConfig().identity()

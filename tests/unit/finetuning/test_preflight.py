@@ -12,6 +12,7 @@ import pytest
 
 from phi3_industry.errors import ConfigurationError, TargetModuleError, TrainingDataError
 from phi3_industry.finetuning.config import FinetuneConfig, recipe_for
+from phi3_industry.finetuning.examples import IGNORED, TokenizedRow, tokenize_rows
 from phi3_industry.finetuning.preflight import preflight
 from phi3_industry.finetuning.training_set import TrainingSet
 from phi3_industry.models.loading import LoadedModel, load_base_model
@@ -116,7 +117,9 @@ def test_second_start_token_is_refused(
     encode = loaded.chat_format.encode_messages
     start = loaded.tokenizer.bos_token_id
     monkeypatch.setattr(
-        loaded.chat_format, "encode_messages", lambda messages: [start, start, *encode(messages)]
+        loaded.chat_format,
+        "encode_messages",
+        lambda messages, **options: [start, start, *encode(messages, **options)],
     )
     with pytest.raises(TrainingDataError, match="begins with two start tokens"):
         preflight(loaded, train_set, FinetuneConfig(), output_dir=tmp_path / "out")
@@ -128,3 +131,39 @@ def test_rows_past_a_length_cliff_are_noted(
     short = replace(loaded, checkpoint=replace(loaded.checkpoint, sliding_window=50))
     report = preflight(short, train_set, FinetuneConfig(), output_dir=tmp_path / "out")
     assert any("longer than 50 tokens" in note for note in report.notes)
+
+
+def test_row_whose_end_is_not_trained_is_refused(
+    loaded: LoadedModel, train_set: TrainingSet, tmp_path: Path, monkeypatch: Any
+) -> None:
+    def without_end(rows: Any, chat_format: Any, *, max_length: int) -> list[TokenizedRow]:
+        whole = tokenize_rows(rows, chat_format, max_length=max_length)
+        return [replace(row, labels=[*row.labels[:-1], IGNORED]) for row in whole]
+
+    monkeypatch.setattr("phi3_industry.finetuning.preflight.tokenize_rows", without_end)
+    with pytest.raises(TrainingDataError, match="the token that ends it have to be trained"):
+        preflight(loaded, train_set, FinetuneConfig(), output_dir=tmp_path / "out")
+
+
+def test_row_whose_prompt_is_trained_is_refused(
+    loaded: LoadedModel, train_set: TrainingSet, tmp_path: Path, monkeypatch: Any
+) -> None:
+    def all_trained(rows: Any, chat_format: Any, *, max_length: int) -> list[TokenizedRow]:
+        whole = tokenize_rows(rows, chat_format, max_length=max_length)
+        return [replace(row, labels=row.input_ids) for row in whole]
+
+    monkeypatch.setattr("phi3_industry.finetuning.preflight.tokenize_rows", all_trained)
+    with pytest.raises(TrainingDataError, match="and the prompt has not"):
+        preflight(loaded, train_set, FinetuneConfig(), output_dir=tmp_path / "out")
+
+
+def test_run_that_does_not_fit_into_memory_is_refused_unless_told(
+    loaded: LoadedModel, train_set: TrainingSet, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("phi3_industry.finetuning.resources.available_memory", lambda device: 1000)
+    with pytest.raises(ConfigurationError, match="check_memory=False"):
+        preflight(loaded, train_set, FinetuneConfig(), output_dir=tmp_path / "out")
+    told = preflight(
+        loaded, train_set, FinetuneConfig(check_memory=False), output_dir=tmp_path / "out"
+    )
+    assert "memory, estimated:" in told.table()
