@@ -199,16 +199,23 @@ class EngineOverloadedError(EngineError):
     """The queue of waiting requests is full.
 
     Args:
-        waiting: Requests that are waiting already.
-        limit: The most that may wait.
+        waiting: Requests that are waiting already; ``None`` if a server did not say.
+        limit: The most that may wait; likewise.
+        server: Address of the server that is overloaded; ``None`` for this process.
     """
 
-    def __init__(self, *, waiting: int, limit: int) -> None:
+    def __init__(
+        self, *, waiting: int | None = None, limit: int | None = None, server: str | None = None
+    ) -> None:
         self.waiting = waiting
         self.limit = limit
+        self.server = server
         super().__init__(
             f"{waiting} requests are waiting and at most {limit} may. Try again later, or raise "
             "the limit."
+            if server is None
+            else f"The server {server} has too many requests. Try again later, send fewer at a "
+            "time, or start more servers."
         )
 
 

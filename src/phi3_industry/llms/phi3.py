@@ -7,7 +7,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from llama_index.core import Settings
 from llama_index.core.base.llms.types import ChatMessage, LLMMetadata, MessageRole
@@ -21,7 +21,13 @@ from phi3_industry.engines.base import (
     PromptLookupMode,
     SamplingParams,
 )
-from phi3_industry.errors import AdapterNotFoundError, PromptTooLongError
+from phi3_industry.errors import (
+    AdapterError,
+    AdapterNotFoundError,
+    ConfigurationError,
+    PromptTooLongError,
+)
+from phi3_industry.llms.copying import CopiesShareWeights
 from phi3_industry.llms.endpoints import Endpoints
 from phi3_industry.llms.messages import plain_message
 from phi3_industry.llms.shared_engine import SharedEngine
@@ -48,11 +54,21 @@ _SAMPLING_OPTIONS = ("max_new_tokens", "temperature", "top_p", "top_k", "stop", 
 _SOURCE_FIELDS = ("model", "revision", "local_files_only")
 _LOADING_FIELDS = ("dtype", "quantization", "device")
 _ENGINE_FIELDS = ("max_batch_size", "max_queue", "prefix_cache_bytes", "prompt_lookup")
+# what a server is reached by, under the names that its engine gives them
+_SERVER_FIELDS = {
+    "base_url": "base_url",
+    "served_model": "model",
+    "server": "kind",
+    "api_key_env": "api_key_env",
+    "ca_file": "ca_file",
+    "max_connections": "max_connections",
+    "max_retries": "max_retries",
+}
 _TOOL_OPTIONS = ("tools", "tool_choice", "parallel_tool_calls")
 _CALL_OPTIONS = (*_SAMPLING_OPTIONS, "adapter", "timeout_s", "grammar", *_TOOL_OPTIONS)
 
 
-class Phi3LLM(StructuredOutput, ToolCalling, Endpoints):
+class Phi3LLM(CopiesShareWeights, StructuredOutput, ToolCalling, Endpoints):
     r"""A Phi-3 model as a LlamaIndex LLM.
 
     Weights are loaded at the first use, or by :meth:`load`. Views made by :meth:`with_adapter`
@@ -73,6 +89,15 @@ class Phi3LLM(StructuredOutput, ToolCalling, Endpoints):
         max_batch_size, max_queue, prefix_cache_bytes, prompt_lookup: How concurrent requests share
             the model, as in :class:`~phi3_industry.engines.local.LocalEngine`; the defaults suit
             most.
+        base_url: Address of an OpenAI-compatible server that computes in place of this process,
+            such as ``"http://127.0.0.1:8000/v1"``; ``model`` then gives the tokenizer and the chat
+            template, and no weights are loaded. Adapters are the server's LoRA modules.
+        served_model: The server's name of the model; ``None`` takes the only one it has.
+        server: ``"vllm"`` if the server understands vLLM's extensions, ``"openai"`` if not;
+            ``"auto"`` asks it.
+        api_key_env: Environment variable with the key for the server.
+        ca_file: File with the certificates to trust in a server.
+        max_connections, max_retries: As in :class:`~phi3_industry.engines.remote.RemoteEngine`.
         adapter: Name of the adapter to answer with; ``None`` is the base model.
         adapter_paths: Adapter folders by name, loaded together with the model.
         tool_instructions: What the model is told about tools; ``{tools}`` in it stands for their
@@ -107,6 +132,13 @@ class Phi3LLM(StructuredOutput, ToolCalling, Endpoints):
     max_queue: int = Field(default=1024, gt=0)
     prefix_cache_bytes: int | None = Field(default=None, ge=0)
     prompt_lookup: PromptLookupMode = "auto"
+    base_url: str | None = None
+    served_model: str | None = None
+    server: Literal["auto", "vllm", "openai"] = "auto"
+    api_key_env: str = "VLLM_API_KEY"
+    ca_file: str | None = None
+    max_connections: int = Field(default=64, gt=0)
+    max_retries: int = Field(default=2, ge=0)
     adapter: str | None = None
     adapter_paths: dict[str, str] = Field(default_factory=dict)
     tool_instructions: str = Field(default=TOOL_INSTRUCTIONS)
@@ -115,12 +147,18 @@ class Phi3LLM(StructuredOutput, ToolCalling, Endpoints):
 
     def __init__(self, model: str = EMBEDDED, **kwargs: Any) -> None:
         super().__init__(model=model, **kwargs)
-        if self.adapter is not None and self.adapter not in self.adapter_paths:
-            raise AdapterNotFoundError(self.adapter, list(self.adapter_paths))
+        if self.base_url is None:
+            server = None
+            if self.adapter is not None and self.adapter not in self.adapter_paths:
+                raise AdapterNotFoundError(self.adapter, list(self.adapter_paths))
+        else:
+            server = {name: getattr(self, field) for field, name in _SERVER_FIELDS.items()}
+            self._check_leaves_loading_to_server()
         self._shared = SharedEngine(
             source={key: getattr(self, key) for key in _SOURCE_FIELDS},
             options={key: getattr(self, key) for key in _LOADING_FIELDS},
             engine_options={key: getattr(self, key) for key in _ENGINE_FIELDS},
+            server=server,
             adapter_paths=self.adapter_paths,
         )
 
@@ -138,8 +176,8 @@ class Phi3LLM(StructuredOutput, ToolCalling, Endpoints):
             context_window=self._context_window,
             num_output=self.max_new_tokens,
             is_chat_model=True,
-            # without the grammar library a call could not be kept valid
-            is_function_calling_model=find_spec("llguidance") is not None,
+            # without the grammar library a call could not be kept valid; a server has its own
+            is_function_calling_model=self._shared.is_remote or find_spec("llguidance") is not None,
             model_name=resolve_model(self.model)[1],
             system_role=MessageRole.SYSTEM,
         )
@@ -162,7 +200,8 @@ class Phi3LLM(StructuredOutput, ToolCalling, Endpoints):
     @property
     def adapters(self) -> tuple[str, ...]:
         """Names of the adapters that can be answered with, sorted."""
-        return tuple(sorted(self.adapter_paths))
+        served = self._shared.engine.adapters if self._shared.is_remote else ()
+        return tuple(sorted({*self.adapter_paths, *served}))
 
     def load(self) -> Self:
         """Load the weights now and not at the first use.
@@ -176,8 +215,12 @@ class Phi3LLM(StructuredOutput, ToolCalling, Endpoints):
 
     @property
     def base_model(self) -> LoadedModel:
-        """The base model and what tells it from others; asking for it loads it."""
-        return self._shared.engine.loaded
+        """The base model and what tells it from others; asking for it loads it.
+
+        Raises:
+            ConfigurationError: A server holds the weights.
+        """
+        return self._shared.base_model
 
     # --- adapters -----------------------------------------------------------------------------
 
@@ -217,7 +260,7 @@ class Phi3LLM(StructuredOutput, ToolCalling, Endpoints):
         Raises:
             AdapterNotFoundError: There is no such adapter.
         """
-        if adapter is not None and adapter not in self.adapter_paths:
+        if adapter is not None and adapter not in self.adapters:
             if not Path(adapter).is_dir():
                 raise AdapterNotFoundError(adapter, self.adapters)
             with self._shared.lock:  # two threads may ask for the same folder
@@ -227,14 +270,26 @@ class Phi3LLM(StructuredOutput, ToolCalling, Endpoints):
         return self.model_copy(update={"adapter": adapter})
 
     def adapter_manifest(self) -> AdapterManifest | None:
-        """Say what the adapter of this view was made for; ``None`` for the base model."""
-        return None if self.adapter is None else read_manifest(self.adapter_paths[self.adapter])
+        """Say what the adapter of this view was made for; ``None`` for the base model.
+
+        Raises:
+            AdapterError: A server has the adapter, and its folder is not known here.
+        """
+        if self.adapter is None:
+            return None
+        if self.adapter not in self.adapter_paths:
+            raise AdapterError(
+                f"What the adapter '{self.adapter}' of the server {self.base_url} was made for is "
+                "not known here. Give its folder, or a copy of it without the weights, as "
+                f"adapter_paths={{'{self.adapter}': FOLDER}}."
+            )
+        return read_manifest(self.adapter_paths[self.adapter])
 
     # --- tokens -------------------------------------------------------------------------------
 
     def tokenize(self, text: str) -> list[int]:
         """Turn text into token ids, as content; fits ``Settings.tokenizer``."""
-        return self._shared.engine.loaded.chat_format.encode_text(text)
+        return self._shared.chat_format.encode_text(text)
 
     def count_tokens(self, messages: Sequence[Mapping[str, str]]) -> int:
         """Count the tokens of a prompt, the chat template's own included.
@@ -242,7 +297,7 @@ class Phi3LLM(StructuredOutput, ToolCalling, Endpoints):
         Args:
             messages: ``{"role", "content"}`` each.
         """
-        return len(self._shared.engine.loaded.chat_format.encode_messages(messages))
+        return len(self._shared.chat_format.encode_messages(messages))
 
     def prompt_helper(self) -> PromptHelper:
         """Build a ``PromptHelper`` that counts with this model's tokens and template.
@@ -300,7 +355,7 @@ class Phi3LLM(StructuredOutput, ToolCalling, Endpoints):
             PromptTooLongError: A prompt and the longest answer do not fit into the context
                 window.
         """
-        chat_format = self._shared.engine.loaded.chat_format
+        chat_format = self._shared.chat_format
         prompt_ids = [chat_format.encode_messages(_turns(prompt)) for prompt in prompts]
         ids = [chat_format.encode_text(text) for text in continuations]
         longest = max((len(answer) for answer in ids), default=0)
@@ -330,8 +385,22 @@ class Phi3LLM(StructuredOutput, ToolCalling, Endpoints):
 
     @property
     def _context_window(self) -> int:
-        own = self._shared.checkpoint.context_window
+        own = self._shared.context_window
         return own if self.context_window is None else min(own, self.context_window)
+
+    def _check_leaves_loading_to_server(self) -> None:
+        fields = type(self).model_fields
+        given = [
+            f"{name}={getattr(self, name)!r}"
+            for name in (*_LOADING_FIELDS, *_ENGINE_FIELDS)
+            if getattr(self, name) != fields[name].default
+        ]
+        if given:
+            raise ConfigurationError(
+                f"{', '.join(given)} was given together with base_url={self.base_url!r}. The "
+                "server decides how the model is loaded and computed: leave it out, and start "
+                "the server accordingly."
+            )
 
     @property
     def _metadata_for_text(self) -> LLMMetadata:
@@ -361,7 +430,7 @@ class Phi3LLM(StructuredOutput, ToolCalling, Endpoints):
             options["grammar"] = tool_grammar(
                 tools, choice=choice or "auto", parallel=bool(parallel)
             )
-        chat_format = self._shared.engine.loaded.chat_format
+        chat_format = self._shared.chat_format
         turns = [plain_message(message) for message in messages]
         return self._request(chat_format.encode_messages(turns), options)
 
@@ -371,7 +440,7 @@ class Phi3LLM(StructuredOutput, ToolCalling, Endpoints):
         if not formatted:
             text = self.completion_to_prompt(prompt) if self.completion_to_prompt else prompt
             return self._chat_request([ChatMessage(role="user", content=text)], options=options)
-        chat_format = self._shared.engine.loaded.chat_format
+        chat_format = self._shared.chat_format
         control = chat_format.control_text_in(prompt)
         if control is not None:
             raise ValueError(
@@ -431,18 +500,6 @@ class Phi3LLM(StructuredOutput, ToolCalling, Endpoints):
 
     def __hash__(self) -> int:
         return hash((id(self._shared), self.adapter))
-
-    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
-        """Copy the settings; the weights stay shared."""
-        return self.model_copy()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the settings; the weights are loaded anew where they are unpickled."""
-        return _rebuild, (self.to_dict(),)
-
-
-def _rebuild(settings: dict[str, Any]) -> Phi3LLM:
-    return Phi3LLM.from_dict(settings)
 
 
 def _turns(

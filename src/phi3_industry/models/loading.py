@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -30,10 +30,13 @@ __all__ = [
     "LoadedModel",
     "Quantization",
     "load_base_model",
+    "load_chat_format",
     "load_checkpoint",
     "no_progress_bar",
     "weights_fingerprint",
 ]
+
+_LOADING_ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError)
 
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -95,6 +98,33 @@ def load_checkpoint(
     """
     config = load_config(model, revision=revision, local_files_only=local_files_only)
     return checkpoint_from_config(resolve_model(model)[1], config.to_dict())
+
+
+def load_chat_format(
+    model: str, *, revision: str | None = None, local_files_only: bool = False
+) -> ChatFormat:
+    """Load what turns messages into token ids, without the weights.
+
+    Args:
+        model: ``"embedded"``, a folder, or a hub id.
+        revision: Revision on the hub; ``None`` is its main branch.
+        local_files_only: Whether to keep off the network.
+
+    Raises:
+        ModelLoadError: There is no such model, or it is of another kind.
+        ConfigurationError: The tokenizer lacks what chat needs.
+    """
+    from transformers import GenerationConfig
+
+    load_config(model, revision=revision, local_files_only=local_files_only)
+    source, _ = resolve_model(model)
+    options: dict[str, Any] = {"revision": revision, "local_files_only": local_files_only}
+    tokenizer = _load_tokenizer(model, options)
+    try:
+        stops = GenerationConfig.from_pretrained(source, **options).eos_token_id
+    except OSError:  # the file is optional
+        stops = None
+    return _chat_format(tokenizer, stops)
 
 
 def load_base_model(
@@ -167,14 +197,10 @@ def load_base_model(
     _check_rotary_precision(network, model)
     network.eval()
     network.requires_grad_(False)
-    stops = network.generation_config.eos_token_id
     return LoadedModel(
         model=network,
         tokenizer=tokenizer,
-        chat_format=ChatFormat(
-            tokenizer,
-            stop_token_ids=[stops] if isinstance(stops, int) else stops or (),
-        ),
+        chat_format=_chat_format(tokenizer, network.generation_config.eos_token_id),
         checkpoint=checkpoint_from_config(name, layout),
         source=model,
         revision=revision,
@@ -201,16 +227,12 @@ def _load_parts(
 ) -> tuple[Any, Any]:
     """Load the tokenizer and the network of a model that has passed every check."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     source, _ = resolve_model(model)
-    options: dict[str, Any] = {
-        "revision": revision,
-        "local_files_only": local_files_only,
-        "trust_remote_code": False,
-    }
+    options: dict[str, Any] = {"revision": revision, "local_files_only": local_files_only}
+    tokenizer = _load_tokenizer(model, options)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
         with no_progress_bar(small):
             network = AutoModelForCausalLM.from_pretrained(
                 source,
@@ -219,12 +241,28 @@ def _load_parts(
                 use_safetensors=True,
                 # the one implementation that takes left-padded rows, every dtype and both devices
                 attn_implementation="sdpa",
+                trust_remote_code=False,
                 **placing,
                 **options,
             )
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+    except _LOADING_ERRORS as error:
         raise ModelLoadError(f"The model '{model}' does not load: {error}") from error
     return tokenizer, network
+
+
+def _load_tokenizer(model: str, options: Mapping[str, Any]) -> Any:
+    from transformers import AutoTokenizer
+
+    source, _ = resolve_model(model)
+    try:
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
+    except _LOADING_ERRORS as error:
+        raise ModelLoadError(f"The model '{model}' does not load: {error}") from error
+
+
+def _chat_format(tokenizer: Any, stops: int | Sequence[int] | None) -> ChatFormat:
+    ids = [stops] if isinstance(stops, int) else stops or ()
+    return ChatFormat(tokenizer, stop_token_ids=ids)
 
 
 def _check_rotary_precision(network: Any, model: str) -> None:

@@ -1,0 +1,108 @@
+"""What an OpenAI-compatible server sends of an answer, read into token events."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from phi3_industry.engines.base import FinishReason, GenerationRequest, TokenEvent, Usage
+from phi3_industry.errors import EngineError, RequestTimeoutError
+
+__all__ = ["AnswerReader"]
+
+
+class AnswerReader:
+    """Reads the chunks of one streamed completion.
+
+    Args:
+        request: What was asked for; its ``timeout_s`` counts from now.
+        server: Address of the server, for messages.
+    """
+
+    def __init__(self, request: GenerationRequest, *, server: str) -> None:
+        self._request = request
+        self._server = server
+        self._began = time.monotonic()
+        self._finish_reason: str | None = None
+        self._usage: Usage | None = None
+        self.tokens = 0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Time until the request has to be over; ``None`` if it has as long as it takes."""
+        if self._request.timeout_s is None:
+            return None
+        return max(0.0, self._began + self._request.timeout_s - time.monotonic())
+
+    def read(self, chunk: Any) -> Iterator[TokenEvent]:
+        """Read one chunk.
+
+        Raises:
+            RequestTimeoutError: The request's time is over.
+        """
+        if chunk.usage is not None:
+            self._usage = Usage(
+                prompt_tokens=chunk.usage.prompt_tokens,
+                completion_tokens=chunk.usage.completion_tokens,
+            )
+        for choice in chunk.choices:
+            events = list(self._events(choice))
+            self.tokens += len(events)
+            yield from events
+            self._finish_reason = choice.finish_reason or self._finish_reason
+        if self.seconds_left == 0.0 and self._finish_reason is None:
+            raise self.timed_out()
+
+    def end(self) -> TokenEvent:
+        """Give the last event, when the server has closed the stream.
+
+        Raises:
+            EngineError: The answer is not whole, or the server does not count its tokens.
+        """
+        if self._finish_reason is None:
+            raise EngineError(
+                f"The server {self._server} broke off after {self.tokens} tokens of an answer. "
+                "Ask again; if it happens again, look into the server's log."
+            )
+        if self._finish_reason not in ("stop", "length"):
+            raise EngineError(
+                f"The server {self._server} ended an answer with {self._finish_reason!r} and not "
+                "at its end or length. Look into the server's log."
+            )
+        if self._usage is None:
+            raise EngineError(
+                f"The server {self._server} does not say how many tokens it used. It must honour "
+                "stream_options.include_usage, as vLLM does."
+            )
+        reason: FinishReason = "stop" if self._finish_reason == "stop" else "length"
+        return TokenEvent(text="", finish_reason=reason, usage=self._usage)
+
+    def timed_out(self, waited_s: float = 0.0) -> RequestTimeoutError:
+        """Make the error of a request that took too long.
+
+        Args:
+            waited_s: Time without a word from the server, for requests without a limit.
+        """
+        return RequestTimeoutError(
+            timeout_s=self._request.timeout_s or waited_s, completion_tokens=self.tokens
+        )
+
+    def _events(self, choice: Any) -> Iterator[TokenEvent]:
+        """Give an event for each token of a choice, as far as the server tells them apart."""
+        text = choice.text or ""
+        ids = (choice.model_extra or {}).get("token_ids") or []
+        if not self._request.sampling.logprobs:
+            if text or ids:
+                yield TokenEvent(text=text, token_id=ids[0] if len(ids) == 1 else None)
+            return
+        scores = choice.logprobs.token_logprobs or [] if choice.logprobs else []
+        pieces = choice.logprobs.tokens or [] if choice.logprobs else []
+        if "".join(pieces) != text or len(pieces) != len(scores):
+            # text that is held back, such as half a character, comes with a later token
+            pieces = [*([""] * (len(scores) - 1)), text] if scores else []
+        if not scores and text:
+            yield TokenEvent(text=text)
+        for number, (piece, score) in enumerate(zip(pieces, scores, strict=True)):
+            known = ids[number] if len(ids) == len(scores) else None
+            yield TokenEvent(text=piece, token_id=known, logprob=score)

@@ -1,0 +1,285 @@
+"""RemoteEngine against a server that our own engine computes for: what differs is the wire."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from completion_server import MODEL, CompletionServer, served, unused_url
+from phi3_industry.engines.base import GenerationRequest, Grammar, SamplingParams, TokenEvent
+from phi3_industry.engines.local import LocalEngine
+from phi3_industry.engines.remote import RemoteEngine
+from phi3_industry.errors import (
+    AdapterError,
+    AdapterNotFoundError,
+    ConfigurationError,
+    EngineError,
+    EngineOverloadedError,
+    RequestTimeoutError,
+)
+from phi3_industry.models.loading import load_base_model
+from tiny_models import save_random_adapter
+
+PROMPT = (5, 6, 7, 8, 9, 10, 11)
+
+
+@pytest.fixture(scope="module")
+def adapter(tiny_phi3: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_random_adapter(tmp_path_factory.mktemp("adapter"), tiny_phi3, seed=3)
+
+
+@pytest.fixture(scope="module")
+def local(tiny_phi3: Path, adapter: Path) -> LocalEngine:
+    engine = LocalEngine(load_base_model(str(tiny_phi3), dtype="float32"))
+    engine.load_adapter(adapter, name="pumps")
+    return engine
+
+
+@pytest.fixture
+def server(local: LocalEngine) -> Iterator[CompletionServer]:
+    with served(CompletionServer(local)) as server:
+        yield server
+
+
+@pytest.fixture
+def remote(server: CompletionServer, local: LocalEngine) -> RemoteEngine:
+    return connect(server, local)
+
+
+def connect(server: CompletionServer, local: LocalEngine, **options: object) -> RemoteEngine:
+    return RemoteEngine(server.url, chat_format=local.loaded.chat_format, **options)  # type: ignore[arg-type]
+
+
+def asked(adapter: str | None = None, **options: object) -> GenerationRequest:
+    timeout_s = options.pop("timeout_s", None)
+    grammar = options.pop("grammar", None)
+    return GenerationRequest(
+        prompt_ids=PROMPT,
+        sampling=SamplingParams(**{"max_new_tokens": 12, **options}),  # type: ignore[arg-type]
+        adapter=adapter,
+        timeout_s=timeout_s,  # type: ignore[arg-type]
+        grammar=grammar,  # type: ignore[arg-type]
+    )
+
+
+def text(events: list[TokenEvent]) -> str:
+    return "".join(event.text for event in events)
+
+
+@pytest.mark.parametrize("name", [None, "pumps"])
+def test_a_server_answers_as_the_engine_behind_it(
+    remote: RemoteEngine, local: LocalEngine, name: str | None
+) -> None:
+    request = asked(name, logprobs=True)
+    here, there = list(local.generate(request)), list(remote.generate(request))
+    assert text(there) == text(here) != ""
+    ids = [event.token_id for event in here if event.token_id is not None]
+    assert [event.token_id for event in there if event.token_id is not None] == ids
+    scores = [event.logprob for event in here if event.logprob is not None]
+    assert [event.logprob for event in there if event.logprob is not None] == pytest.approx(scores)
+    assert (there[-1].finish_reason, there[-1].usage) == (here[-1].finish_reason, here[-1].usage)
+    assert all(event.finish_reason is None for event in there[:-1])
+
+
+async def test_async_answers_are_the_same(remote: RemoteEngine, local: LocalEngine) -> None:
+    requests = [asked(name, seed=n, temperature=1.0) for n, name in enumerate((None, "pumps") * 4)]
+
+    async def answer(request: GenerationRequest) -> str:
+        return text([event async for event in remote.agenerate(request)])
+
+    found = await asyncio.gather(*map(answer, requests))
+    assert list(found) == [text(list(local.generate(request))) for request in requests]
+    assert len(set(found)) > 4
+
+
+def test_every_loop_has_connections_of_its_own(remote: RemoteEngine) -> None:
+    async def answer() -> str:
+        return text([event async for event in remote.agenerate(asked())])
+
+    assert asyncio.run(answer()) == asyncio.run(answer())
+
+
+def test_content_travels_as_ids_with_every_option(
+    remote: RemoteEngine, server: CompletionServer, local: LocalEngine
+) -> None:
+    options = {"temperature": 0.7, "top_p": 0.9, "top_k": 4, "seed": 3, "stop": ("zz",)}
+    list(remote.generate(asked(**options)))
+    [body] = server.completions
+    assert body["prompt"] == list(PROMPT)
+    assert {key: body[key] for key in ("temperature", "top_p", "top_k", "seed", "stop")} == {
+        **options,
+        "stop": ["zz"],
+    }
+    assert body["stop_token_ids"] == sorted(local.loaded.chat_format.stop_token_ids)
+    assert body["add_special_tokens"] is False
+
+
+def test_a_grammar_goes_to_the_server(remote: RemoteEngine, server: CompletionServer) -> None:
+    schema = '{"type": "object", "properties": {"n": {"type": "boolean"}}, "required": ["n"]}'
+    list(remote.generate(asked(grammar=Grammar("json_schema", schema), max_new_tokens=40)))
+    assert server.completions[0]["structured_outputs"]["json"]["required"] == ["n"]
+
+
+@pytest.mark.parametrize("name", [None, "pumps"])
+def test_scores_are_those_of_the_engine_behind(
+    remote: RemoteEngine, local: LocalEngine, name: str | None
+) -> None:
+    prompts, answers = [PROMPT, PROMPT[:3]], [(12, 13), (14,)]
+    here = local.score_batch(prompts, answers, adapter=name)
+    there = remote.score_batch(prompts, answers, adapter=name)
+    for one, other in zip(here, there, strict=True):
+        assert [len(scores) for scores in other] == [2, 1]
+        for scores, others in zip(one, other, strict=True):
+            assert others == pytest.approx(scores, abs=1e-4)
+
+
+def test_many_texts_are_scored_in_parts(remote: RemoteEngine, server: CompletionServer) -> None:
+    found = remote.score_batch([(n % 20 + 5, 6) for n in range(70)], [(7,)])
+    assert len(found) == 70
+    assert [len(body["prompt"]) for body in server.completions] == [64, 6]
+    assert found[0] == found[20] != found[1]
+
+
+def test_what_the_server_serves_is_asked(remote: RemoteEngine) -> None:
+    assert (remote.model.name, remote.context_window) == (MODEL, 2048)
+    assert remote.adapters == ("pumps",)
+    with pytest.raises(AdapterNotFoundError, match=r"'valves'.*'pumps'"):
+        next(remote.generate(asked("valves")))
+
+
+def test_another_name_than_the_servers_is_refused(
+    server: CompletionServer, local: LocalEngine
+) -> None:
+    engine = connect(server, local, model="other")
+    with pytest.raises(ConfigurationError, match=f"{MODEL}.*asked for: other"):
+        next(engine.generate(asked()))
+
+
+def test_adapters_come_and_go_where_the_server_allows_it(
+    remote: RemoteEngine, server: CompletionServer, adapter: Path
+) -> None:
+    with pytest.raises(AdapterError, match="--lora-modules valves=FOLDER"):
+        remote.load_adapter(adapter, name="valves")
+    server.runtime_adapters = True
+    remote.load_adapter(adapter, name="valves")
+    assert remote.adapters == ("pumps", "valves")
+    assert text(list(remote.generate(asked("valves")))) == text(
+        list(remote.generate(asked("pumps")))
+    )
+    remote.unload_adapter("valves")
+    assert remote.adapters == ("pumps",)
+
+
+def test_a_server_of_another_kind_is_asked_for_no_extension(
+    server: CompletionServer, local: LocalEngine
+) -> None:
+    server.owner = "somebody"
+    engine = connect(server, local)
+    list(engine.generate(asked()))
+    assert not {"stop_token_ids", "return_token_ids", "top_k"} & set(server.completions[0])
+    assert engine.context_window is None
+    with pytest.raises(EngineError, match=r"score.*vLLM"):
+        engine.score(PROMPT, [(12,)])
+    with pytest.raises(EngineError, match="grammar"):
+        next(engine.generate(asked(grammar=Grammar("ebnf", 'root ::= "a"'))))
+
+
+def test_a_busy_server_is_asked_again_and_then_given_up(
+    remote: RemoteEngine, server: CompletionServer, local: LocalEngine
+) -> None:
+    assert remote.model.name == MODEL
+    server.failures = [503]
+    assert text(list(remote.generate(asked()))) == text(list(local.generate(asked())))
+    assert len(server.completions) == 2
+    impatient = connect(server, local, max_retries=0)
+    assert impatient.model.name == MODEL
+    server.failures = [429]
+    with pytest.raises(EngineOverloadedError, match="too many requests"):
+        next(impatient.generate(asked()))
+
+
+def test_half_an_answer_is_an_error_and_not_an_answer(
+    remote: RemoteEngine, server: CompletionServer
+) -> None:
+    server.break_after = 3
+    stream = remote.generate(asked())
+    with pytest.raises(EngineError, match="broke off after 3 tokens"):
+        list(stream)
+
+
+def test_a_silent_server_is_left_in_time(remote: RemoteEngine, server: CompletionServer) -> None:
+    server.stall_after = 2
+    with pytest.raises(RequestTimeoutError, match=r"0\.4 s with 2 tokens"):
+        list(remote.generate(asked(timeout_s=0.4)))
+    assert server.gone.wait(10)
+
+
+@pytest.mark.parametrize("leave", ["close", "forget"])
+def test_leaving_a_stream_reaches_the_server(
+    remote: RemoteEngine, server: CompletionServer, leave: str
+) -> None:
+    server.stall_after = 2
+    stream = remote.generate(asked())
+    next(stream)
+    if leave == "close":
+        stream.close()  # type: ignore[attr-defined]
+    del stream
+    gc.collect()
+    assert server.gone.wait(10)
+
+
+async def test_a_cancelled_task_reaches_the_server(
+    remote: RemoteEngine, server: CompletionServer
+) -> None:
+    server.stall_after = 2
+
+    async def answer() -> None:
+        async for _ in remote.agenerate(asked()):
+            pass
+
+    task = asyncio.create_task(answer())
+    while not server.completions:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await asyncio.to_thread(server.gone.wait, 10)
+
+
+def test_a_wrong_key_says_what_to_set(server: CompletionServer, local: LocalEngine) -> None:
+    server.key = "right"
+    with pytest.raises(ConfigurationError, match="api_key_env"):
+        next(connect(server, local, api_key="wrong").generate(asked()))
+    assert text(list(connect(server, local, api_key="right").generate(asked())))
+
+
+def test_nobody_there_is_an_error_with_the_address(local: LocalEngine) -> None:
+    url = unused_url()
+    engine = RemoteEngine(url, chat_format=local.loaded.chat_format, max_retries=0)
+    with pytest.raises(EngineError, match=f"{url}.*Start the server"):
+        next(engine.generate(asked()))
+
+
+def test_a_server_that_does_not_count_is_refused(
+    remote: RemoteEngine, server: CompletionServer
+) -> None:
+    server.hide_usage = True
+    with pytest.raises(EngineError, match="include_usage"):
+        list(remote.generate(asked()))
+
+
+def test_a_refusal_is_passed_on(remote: RemoteEngine, server: CompletionServer) -> None:
+    assert remote.model.name == MODEL
+    server.failures = [400]
+    with pytest.raises(EngineError, match="told to fail with 400"):
+        next(remote.generate(asked()))
+
+
+def test_vectors_are_not_to_be_had(remote: RemoteEngine) -> None:
+    with pytest.raises(EngineError, match="load_embedding"):
+        remote.embed([PROMPT])
