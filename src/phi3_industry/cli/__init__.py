@@ -111,7 +111,9 @@ def _build_parser() -> argparse.ArgumentParser:
             "finetune",
             "train an adapter from questions and answers",
             "Train a LoRA or QLoRA adapter on the questions of a file, with the passages that the\n"
-            "knowledge base finds for them. Each line of the file is a JSON object:\n"
+            "knowledge base finds for them, on a glossary, on conversations, or on all of these;\n"
+            "without any, on questions made of the tables. Each line of the questions file is a\n"
+            "JSON object:\n"
             '  {"id", "question", "answers": [...], "gold_ids": [...], "reference": ...}\n'
             "An empty list of answers marks a question that the documents cannot answer;\n"
             "reference is the answer in the form that the adapter is to learn.",
@@ -204,7 +206,18 @@ def _add_ask(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_finetune(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("questions", help="the questions file (JSON Lines)")
+    parser.add_argument("questions", nargs="?", help="the questions file (JSON Lines)")
+    parser.add_argument("--glossary", metavar="FILE", help="terms, units and answer forms to teach")
+    parser.add_argument(
+        "--conversations", nargs="+", default=(), metavar="FILE", help="exchanges to learn from"
+    )
+    parser.add_argument(
+        "--replay",
+        nargs="+",
+        default=(),
+        metavar="FILE",
+        help="general conversations, so that what the base can do stays",
+    )
     _add_knowledge_base(parser)
     _add_model(parser)
     parser.add_argument("--output", required=True, metavar="FOLDER", help="the adapter to write")

@@ -27,7 +27,12 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.kb, embedding=arguments.embedding, read_only=True
     ) as knowledge_base:
         builder = TrainingSetBuilder(knowledge_base, llm=llm, seed=arguments.seed)
-        train_set = builder.build(questions=arguments.questions)
+        train_set = builder.build(
+            questions=arguments.questions,
+            glossary=arguments.glossary,
+            conversations=arguments.conversations,
+            replay=arguments.replay,
+        )
     print(train_set.report)
     settings = {
         "lora_rank": arguments.rank,
