@@ -52,7 +52,6 @@ class TrainingReport:
         answer_chars: The same of the characters of an answer.
         split_by: What the validation rows were held out by: ``"document"``, or ``"passage"``
             where the answers stand in too few documents.
-        notes: Anything that was adjusted.
         verdict: Whether the set can teach.
     """
 
@@ -66,7 +65,6 @@ class TrainingReport:
     prompt_tokens: Mapping[str, int] | None = None
     answer_chars: Mapping[str, int] | None = None
     split_by: str = "document"
-    notes: Sequence[str] = ()
     verdict: Verdict | None = None
 
     def __str__(self) -> str:
@@ -93,7 +91,6 @@ class TrainingReport:
         if self.repeated:
             lines.append(_line(f"near-duplicates in training: {len(self.repeated)}", self.repeated))
         lines += [_line(f"suspect, {len(ids)}: {why}", ids) for why, ids in self.suspects.items()]
-        lines += self.notes
         return "\n".join([*lines, *([str(self.verdict)] if self.verdict else [])])
 
     def markdown(self) -> str:
@@ -109,7 +106,7 @@ class TrainingReport:
             share = f"{sum(counts) / total:.1%}" if total else "-"
             asked = str(self.wanted.get(name, "-"))
             lines.append(f"| {' | '.join([name, *map(str, counts), share, asked])} |")
-        lines += ["", f"{self.questions} questions; held out by {self.split_by}.", *self.notes, ""]
+        lines += ["", f"{self.questions} questions; held out by {self.split_by}.", ""]
         if self.prompt_tokens:
             lines += [f"Prompt tokens: {_listed(self.prompt_tokens)}.", ""]
         if self.answer_chars:

@@ -17,8 +17,8 @@ class SliceShares:
     The grounded rows follow from the questions; the shares of the others are reached as far as
     there is something to make them of. What the user gives as conversations enters whole.
 
-    Source: the table of the recipe in ``docs/architecture.md``, after RAFT (arXiv 2403.10131),
-    Divide-Then-Align (2505.20871) and RankRAG (2407.02485).
+    Source: the slices are those of RAFT (arXiv 2403.10131), Divide-Then-Align (2505.20871) and
+    RankRAG (2407.02485); the sizes are near theirs.
 
     Attributes:
         grounded: Share of rows that show the passage with the answer.

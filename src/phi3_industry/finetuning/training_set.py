@@ -162,7 +162,7 @@ class TrainingSet:
         loaded = cls(
             rows=tuple(rows),
             prompt_fingerprint=header["prompt_fingerprint"],
-            report=_read_report(header["report"]),
+            report=_read_report(dict(header["report"])),
         )
         if loaded.fingerprint != header["fingerprint"]:
             raise TrainingDataError(
@@ -222,5 +222,8 @@ def _read_header(path: Path) -> dict[str, Any]:
 
 
 def _read_report(raw: dict[str, Any]) -> TrainingReport:
-    verdict = raw.get("verdict")
-    return TrainingReport(**{**raw, "verdict": Verdict(**verdict) if verdict else None})
+    verdict = raw.pop("verdict", None)
+    if verdict is None:
+        return TrainingReport(**raw)
+    found = Verdict(teaches=verdict["teaches"], reasons=tuple(verdict["reasons"]))
+    return TrainingReport(**raw, verdict=found)

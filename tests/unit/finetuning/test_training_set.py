@@ -97,3 +97,68 @@ def test_foreign_folder_is_left_alone(train_set: TrainingSet, tmp_path: Path) ->
     with pytest.raises(FileExistsError, match="was not made by this library and is left alone"):
         train_set.save(tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+# transformers 5.23 deprecates a setting that TRL 1.16 still passes on
+@pytest.mark.filterwarnings("ignore:`gradient_checkpointing.*` is deprecated:FutureWarning")
+def test_saved_rows_are_read_by_datasets_and_taken_by_trl(
+    train_set: TrainingSet, tiny_phi3: Path, tmp_path: Path
+) -> None:
+    from datasets import load_dataset
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from trl import SFTConfig, SFTTrainer
+
+    folder = train_set.save(tmp_path / "set")
+    splits = ("train", "validation")
+    files = {name: str(folder / f"{name}.jsonl") for name in splits}
+    data = load_dataset("json", data_files=files, cache_dir=str(tmp_path / "cache"))
+    assert [data[name].num_rows for name in splits] == [len(train_set.split(n)) for n in splits]
+    trainer = SFTTrainer(
+        model=AutoModelForCausalLM.from_pretrained(tiny_phi3),
+        processing_class=AutoTokenizer.from_pretrained(tiny_phi3),
+        args=SFTConfig(
+            output_dir=str(tmp_path / "out"), report_to="none", max_length=None, use_cpu=True
+        ),
+        train_dataset=data["train"],
+        eval_dataset=data["validation"],
+    )
+    batch = next(iter(trainer.get_train_dataloader()))
+    trained = (batch["labels"] != -100).sum(dim=1)
+    assert (trained > 0).all()
+    assert (trained < batch["attention_mask"].sum(dim=1)).all()
+
+
+def test_export_for_other_trainers_holds_the_same_messages(
+    train_set: TrainingSet, tmp_path: Path
+) -> None:
+    rows = train_set.split("train")
+    path = train_set.export(tmp_path / "chat.jsonl", split="train", layout="messages")
+    read = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert read == [{"messages": [*row.prompt, *row.completion]} for row in rows]
+
+    shared = train_set.export(tmp_path / "share.jsonl", split="train", layout="conversations")
+    from phi3_industry.finetuning.conversations import load_conversations
+
+    back = [list(found.messages) for found in load_conversations(shared)]
+    assert back == [[*row.prompt, *row.completion] for row in rows]
+    with pytest.raises(FileExistsError):
+        train_set.export(path, split="train", layout="messages")
+
+
+def test_report_is_saved_for_people_and_for_programs(
+    train_set: TrainingSet, tmp_path: Path
+) -> None:
+    folder = train_set.save(tmp_path / "set")
+    assert (folder / "report.md").read_text(encoding="utf-8") == train_set.report.markdown()
+    header = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    assert header["fingerprint"] == train_set.fingerprint
+    assert header["report"]["verdict"]["teaches"] is False
+    assert TrainingSet.load(folder).report == train_set.report
+
+
+def test_file_that_is_not_utf8_is_refused(train_set: TrainingSet, tmp_path: Path) -> None:
+    folder = train_set.save(tmp_path / "set")
+    with (folder / "train.jsonl").open("ab") as file:
+        file.write(b"\xff")
+    with pytest.raises(TrainingDataError, match="not UTF-8 text"):
+        TrainingSet.load(folder)
