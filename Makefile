@@ -57,7 +57,7 @@ bench: $(STAMP)  ## print the figures that docs/benchmarks.md quotes, on what is
 		examples/plant:questions.train.jsonl examples/aws-limits:questions.jsonl
 	$(ONE_THREAD) $(BIN)/python benchmarks/real_table_cells.py \
 		--data examples/aws-limits/documents/tables --cells 50 --seed 0
-	$(ONE_THREAD) $(BIN)/python benchmarks/finetune_recipe.py examples/plant \
+	$(ONE_THREAD) $(BIN)/python benchmarks/finetune_settings.py examples/plant \
 		--plain examples/aws-limits --seeds 0 1 2
 
 clean:  ## remove what was built

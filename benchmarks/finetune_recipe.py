@@ -1,334 +1,434 @@
-r"""Measure what settings teach a house format, and what they cost the base model's reading.
+r"""Compare base, RAG, fine-tuned, both, and plain instruction tuning, on a plant and real tables.
 
-For each setting an adapter is trained on the training questions of an example folder and asked
-its held-out questions beside the base model, through the same knowledge base and query engine.
-A second folder without any house format shows the harm to plain reading::
+Each set of questions is asked of six arms through the same knowledge base and query engine::
 
-    python benchmarks/finetune_recipe.py examples/plant --plain examples/aws-limits \
-        --learning-rates 1e-3 3e-3 --epochs 1 2 --seeds 0 1
+    python benchmarks/finetune_recipe.py --output runs/recipe --seeds 0 1 2 \
+        --tables DATA/cloud-awsdocs/tables DATA/finance-tatqa/tables
 
-An example folder holds ``documents/`` and ``questions.train.jsonl``, ``questions.dev.jsonl``; the
-plain one ``documents/`` and ``questions.jsonl``. Columns, in per cent:
+- ``base`` and ``rag``: the base model without and with passages;
+- ``fine_tuned`` and ``rag_fine_tuned``: with an adapter trained on what ``TrainingSetBuilder``
+  makes of the training questions by default;
+- ``instruct`` and ``rag_instruct``: with an adapter trained on the same questions as plain
+  instruction and answer.
 
-- ``value``: the right value first, of the answerable questions; ``base`` beside it is the base
-  model's, and ``harm`` the difference in points;
-- ``form``: the house's own words stand after the value, right or not;
-- ``both``: the answer is the reference to the letter;
-- ``abst``: abstained, of the unanswerable questions; ``over``: abstained, of the answerable;
-- ``plain``: the right value on the plain folder, ``base`` and ``harm`` as before.
+Every answer of an arm and a seed is one JSON file in the output folder; what is there is not
+computed again, so a run that was stopped goes on where it was. Adapters are kept, too.
 
-What chose the defaults for small models: ``examples/plant`` (120 answerable and 30 unanswerable
-questions) and ``examples/aws-limits`` (40 questions), three passages, rank 32, batches of 4, the
-embedded model whose weights have the SHA-256 6eb23f7411eb…; one thread of an AMD EPYC (Zen 4) with
-other jobs beside it::
-
-    rate  ep  seed  steps    s | value  base  harm  form  both  abst  over | plain  base  harm
-    2e-3   3     0    510  173 |  90.8  81.7  -9.1  87.5  87.5  83.3   9.2 |  50.0  50.0   0.0
-    2e-3   3     1    510  182 |  90.8  81.7  -9.1  83.3  83.3  66.7   8.3 |  47.2  50.0   2.8
-    2e-3   3     2    510  175 |  88.3  81.7  -6.6  87.5  85.0  66.7   9.2 |  58.3  50.0  -8.3
-    2e-3   2     0    340  113 |  90.0  81.7  -8.3  83.3  83.3  66.7  10.0 |  47.2  50.0   2.8
-
-The base itself abstains from 73.3 % of the unanswerable and 12.5 % of the answerable questions.
-On an earlier checkpoint a rate of 3e-3 cost up to 36 points of plain reading.
+What is printed: the right fact in the house's format (the reference to the letter) and the
+right fact in any format, in per cent of the answerable questions; abstention, of the unanswerable;
+over-refusal, of the answerable. Differences to RAG alone are means over the seeds with paired 95 %
+intervals that draw whole documents. Then the same prompts with 0 to 4 distractors beside the right
+passage; and, for each slice of the recipe made of the held-out questions, how often the adapter
+does the right thing less often than the base (``harm``, in points).
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
-import tempfile
+import random
+import shutil
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
 import torch
-from llama_index.core.base.embeddings.base import BaseEmbedding
+from finetune_sets import QuestionSet, plant_set, tables_set
+from llama_index.core.llms import ChatMessage
 
-from phi3_industry import (
-    KnowledgeBase,
-    LoraFinetuneEngine,
-    Phi3LLM,
-    TrainingSetBuilder,
-    compare_strategies,
-    load_embedding,
-)
-from phi3_industry.evaluation.result import ComparisonResult
-from phi3_industry.finetuning.config import FinetuneConfig
-from phi3_industry.finetuning.dataset import SliceShares
+from phi3_industry.embeddings import load_embedding
+from phi3_industry.evaluation.compare import compare_strategies
+from phi3_industry.evaluation.metrics import house_match, value_match
+from phi3_industry.evaluation.statistics import paired_bootstrap
+from phi3_industry.finetuning.dataset import TrainingSetBuilder
+from phi3_industry.finetuning.evidence import Evidence, gather_evidence
+from phi3_industry.finetuning.shares import SliceShares
+from phi3_industry.finetuning.trainer import LoraFinetuneEngine
 from phi3_industry.finetuning.training_set import TrainingSet
-from phi3_industry.grounding.questions import Question, load_questions
+from phi3_industry.grounding.citations import parse_answer
+from phi3_industry.grounding.prompt import DEFAULT_PROMPT, Message
+from phi3_industry.grounding.questions import Question
+from phi3_industry.knowledge_base import KnowledgeBase
+from phi3_industry.llms import Phi3LLM
+
+ARMS = ("base", "rag", "fine_tuned", "rag_fine_tuned", "instruct", "rag_instruct")
+DISTRACTORS = range(5)
+MEASURES = ("house", "value", "abstained", "over_refusal")
+
+Answers = dict[str, dict[str, Any]]
+"""For each question what was measured: True, False or None where it does not apply."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Setting:
-    """One column of the grid."""
+class Bench:
+    """One set of questions, its knowledge base, and the folder of what was computed."""
 
-    learning_rate: float
-    num_epochs: float
-    lora_rank: int
-    lora_alpha: float
-    lora_dropout: float
-    batch_size: int
-    rows_per_question: int
-    most_passages: int
-    plain_rows: float
-    missing_rows: float
-    method: str
-    seed: int
+    def __init__(self, given: QuestionSet, options: argparse.Namespace) -> None:
+        self.given = given
+        self.options = options
+        self.folder = options.output / given.name
+        self.base = KnowledgeBase.open(self.folder / "kb", embed_model=load_embedding("embedded"))
+        self.base.add(given.documents)
+        self.llm = Phi3LLM(model=options.model, max_new_tokens=options.max_new_tokens).load()
+        self._evidence: list[Evidence] | None = None
+
+    def once(self, name: str, compute: Callable[[], Any]) -> Any:
+        """Read what was computed before, or compute and keep it."""
+        path = self.folder / "answers" / f"{name}.json"
+        if not path.exists():
+            started = time.monotonic()
+            value = compute()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            working = path.with_suffix(".partial")
+            working.write_text(json.dumps(value, ensure_ascii=False, indent=1), encoding="utf-8")
+            working.replace(path)
+            print(f"{self.given.name} {name}: {time.monotonic() - started:.0f} s", flush=True)
+        return json.loads(path.read_text(encoding="utf-8"))
+
+    def answers(self, arm: str, seed: int) -> Answers:
+        """Ask every held-out question of an arm; arms without an adapter know no seed."""
+        trained = arm.removeprefix("rag_") if arm not in ("base", "rag") else None
+        name = f"{arm}.{seed}" if trained else arm
+
+        def compute() -> Answers:
+            adapter = self.adapter(trained, seed) if trained else None
+            strategy = arm.replace("instruct", "fine_tuned")
+            engine = self.base.as_query_engine(
+                self.llm, adapter=adapter, strategy=strategy, similarity_top_k=self.options.top_k
+            )
+            result = compare_strategies(
+                engine, questions=self.given.test, strategies=[strategy], show_progress=False
+            )
+            return {
+                row.question_id: _outcome(question, row.body, abstained=row.abstained)
+                for question, row in zip(self.given.test, result.rows, strict=True)
+            }
+
+        return self.once(name, compute)
+
+    def adapter(self, kind: str, seed: int) -> str:
+        """Train an adapter unless it is there, and give its name."""
+        name = f"{kind}-{seed}"
+        if name in self.llm.adapters:
+            return name
+        folder = self.folder / "adapters" / name
+        if not (folder / "phi3_industry.json").exists():
+            rows = self.recipe_rows(seed) if kind == "fine_tuned" else self.plain_rows(seed)
+            rows.save(self.folder / "rows" / name)
+            started = time.monotonic()
+            tuner = LoraFinetuneEngine(
+                self.options.model,
+                train_set=rows,
+                output_dir=folder,
+                seed=seed,
+                show_progress=False,
+                max_steps=self.options.max_steps,
+            )
+            tuner.finetune()
+            seconds = time.monotonic() - started
+            print(f"{self.given.name} {name}: {len(rows.rows)} rows, {seconds:.0f} s", flush=True)
+        self.llm.load_adapter(folder, name)
+        return name
+
+    def recipe_rows(self, seed: int) -> TrainingSet:
+        """Build rows by the recipe, with its defaults."""
+        builder = TrainingSetBuilder(
+            self.base, llm=self.llm, seed=seed, num_passages=(1, self.options.most_passages)
+        )
+        return builder.build(self.given.train)
+
+    def plain_rows(self, seed: int) -> TrainingSet:
+        """Take the same questions as instruction and answer."""
+        path = self.folder / "rows" / "instructions.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        records = (
+            {
+                "instruction": DEFAULT_PROMPT.closed_book(question.question)[-1]["content"],
+                "output": question.wanted or DEFAULT_PROMPT.abstention_answer,
+            }
+            for question in self.given.train
+        )
+        path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+        builder = TrainingSetBuilder(self.base, llm=self.llm, seed=seed)
+        return builder.build(conversations=path)
+
+    @property
+    def evidence(self) -> list[Evidence]:
+        """The held-out questions whose passage is found, with their distractors."""
+        if self._evidence is None:
+            retriever = self.base.as_retriever(similarity_top_k=12)
+            asked = [question for question in self.given.test if question.answerable]
+            found = (gather_evidence(question, retriever) for question in asked)
+            usable = [
+                item for item in found if item.gold and len(item.distractors) >= max(DISTRACTORS)
+            ]
+            self._evidence = usable[: self.options.sweep_questions]
+        return self._evidence
+
+    def sweep(self, arm: str, seed: int, distractors: int) -> Answers:
+        """Ask with the right passage among a fixed number of distractors."""
+        name = f"sweep-{distractors}.{arm}" + ("" if arm == "rag" else f".{seed}")
+
+        def compute() -> Answers:
+            llm = self._view(arm, seed)
+            return {
+                item.question.id: self._ask_with(llm, item, distractors) for item in self.evidence
+            }
+
+        return self.once(name, compute)
+
+    def _ask_with(self, llm: Phi3LLM, item: Evidence, distractors: int) -> dict[str, Any]:
+        gold = [item.gold] if item.gold else []
+        shown = [*gold, *item.distractors[:distractors]]
+        random.Random(item.question.id).shuffle(shown)  # at the same places for every arm
+        texts = [passage.text for passage in shown]
+        answer = _ask(llm, DEFAULT_PROMPT.grounded(item.question.question, texts))
+        parsed = parse_answer(answer)
+        return _outcome(item.question, parsed.body, abstained=parsed.abstained)
+
+    def slices(self, arm: str, seed: int) -> Answers:
+        """Ask the rows that the builder makes of the held-out questions, slice by slice."""
+        name = f"slices.{arm}" + ("" if arm == "rag" else f".{seed}")
+
+        def compute() -> Answers:
+            llm = self._view(arm, seed)
+            questions = {question.id: question for question in self.given.test}
+            outcomes: Answers = {}
+            for number, row in enumerate(self._slice_rows()):
+                answer = _ask(llm, row.prompt)
+                right = _does_right(row.slice, answer, row.answer, questions[row.question_id])
+                outcomes[f"{row.slice}:{number}"] = {
+                    "right": right,
+                    "question": row.question_id,
+                    "answer": answer,
+                }
+            return outcomes
+
+        return self.once(name, compute)
+
+    def _slice_rows(self) -> Sequence[Any]:
+        names = [item.name for item in fields(SliceShares)]
+        builder = TrainingSetBuilder(self.base, llm=self.llm, num_passages=(1, 3))
+        asked = self.given.test
+        answerable = [q for q in asked if q.answerable][: self.options.slice_questions]
+        others = [q for q in asked if not q.answerable][: self.options.slice_questions]
+        shares = SliceShares(**dict.fromkeys(names, 1.0))
+        return builder.build(answerable + others, shares=shares, validation_share=0).rows
+
+    def _view(self, arm: str, seed: int) -> Phi3LLM:
+        if arm == "rag":
+            return self.llm
+        return self.llm.with_adapter(self.adapter(arm.removeprefix("rag_"), seed))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Scores:
-    """What one model reaches on one set of questions, in per cent."""
+def _ask(llm: Phi3LLM, messages: Sequence[Message]) -> str:
+    chat = [ChatMessage(role=message["role"], content=message["content"]) for message in messages]
+    return llm.chat(chat).message.content or ""
 
-    value: float
-    form: float
-    both: float
-    abstained: float
-    over_refusal: float
+
+def _outcome(question: Question, body: str, *, abstained: bool) -> dict[str, Any]:
+    if not question.answerable:
+        return {"abstained": abstained, "body": body}
+    said = "" if abstained else body
+    return {
+        "house": house_match(said, question.wanted or ""),
+        "value": value_match(said, question.answers),
+        "over_refusal": abstained,
+        "body": body,
+        "cluster": question.gold_ids[0].partition("#")[0] if question.gold_ids else question.id,
+    }
+
+
+def _does_right(slice_: str, answer: str, wanted: str, question: Question) -> bool:
+    """Tell whether an answer is right for its slice, in whatever format."""
+    parsed = parse_answer(answer)
+    if slice_ == "relevance":
+        return answer.strip() == wanted
+    if slice_ in ("missing", "closed_book"):
+        return parsed.abstained
+    return not parsed.abstained and value_match(parsed.body, question.answers)
+
+
+def _difference(
+    first: Sequence[Mapping[str, Any]],
+    second: Mapping[str, Any],
+    measure: str,
+    cluster: Callable[[str], str],
+) -> dict[str, float] | None:
+    """Compare the mean of several seeds with one arm, question by question."""
+    ids = [name for name, outcome in second.items() if outcome.get(measure) is not None]
+    if not ids:
+        return None
+    ones = [fmean(bool(answers[name][measure]) for answers in first) for name in ids]
+    others = [float(second[name][measure]) for name in ids]
+    interval = paired_bootstrap(ones, others, [cluster(name) for name in ids])
+    return {
+        "questions": len(ids),
+        "difference": round(100 * (fmean(ones) - fmean(others)), 2),
+        "low": round(100 * interval.low, 2),
+        "high": round(100 * interval.high, 2),
+    }
+
+
+def _rate(answers: Sequence[Answers], measure: str) -> float | None:
+    """Mean share over seeds, in per cent."""
+    values = [
+        float(outcome[measure])
+        for one in answers
+        for outcome in one.values()
+        if outcome.get(measure) is not None
+    ]
+    return round(100 * fmean(values), 1) if values else None
+
+
+def measure(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
+    """Compute what is missing of one set and summarise it."""
+    found: dict[str, list[Answers]] = {}
+    for arm in options.arms:
+        seeds = options.seeds[:1] if arm in ("base", "rag") else options.seeds
+        found[arm] = [bench.answers(arm, seed) for seed in seeds]
+    clusters = {
+        name: outcome.get("cluster", name)
+        for answers in found.values()
+        for name, outcome in answers[0].items()
+    }
+    test = bench.given.test
+    summary: dict[str, Any] = {
+        "note": bench.given.note,
+        "train_questions": len(bench.given.train),
+        "answerable": sum(question.answerable for question in test),
+        "unanswerable": sum(not question.answerable for question in test),
+        "seeds": options.seeds,
+        "rates": {
+            arm: {name: _rate(answers, name) for name in MEASURES} for arm, answers in found.items()
+        },
+        "by_seed": {
+            arm: [{name: _rate([one], name) for name in MEASURES} for one in answers]
+            for arm, answers in found.items()
+        },
+    }
+    if "rag" in found:
+        summary["against_rag"] = {
+            arm: {
+                name: _difference(answers, found["rag"][0], name, clusters.__getitem__)
+                for name in MEASURES
+            }
+            for arm, answers in found.items()
+            if arm != "rag"
+        }
+    swept = [arm for arm in ("rag", "rag_fine_tuned", "rag_instruct") if arm in options.arms]
+    if options.sweep_questions:
+        summary["sweep"] = {arm: _sweep(bench, arm, options.seeds) for arm in swept}
+    if options.slice_questions and "rag" in swept:
+        summary["harm"] = {
+            arm: _harm(bench, arm, options.seeds, clusters) for arm in swept if arm != "rag"
+        }
+    return summary
+
+
+def _sweep(bench: Bench, arm: str, seeds: Sequence[int]) -> dict[str, Any]:
+    seeds = seeds[:1] if arm == "rag" else seeds
+    rates: dict[str, Any] = {}
+    for count in DISTRACTORS:
+        answers = [bench.sweep(arm, seed, count) for seed in seeds]
+        rates[str(count)] = {name: _rate(answers, name) for name in ("house", "value")}
+    return rates
+
+
+def _harm(
+    bench: Bench, arm: str, seeds: Sequence[int], clusters: Mapping[str, str]
+) -> dict[str, Any]:
+    base = bench.slices("rag", 0)
+    trained = [bench.slices(arm, seed) for seed in seeds]
+    harm = {}
+    cluster = {name: clusters.get(one["question"], name) for name, one in base.items()}
+    for slice_ in dict.fromkeys(name.partition(":")[0] for name in base):
+        own = {name: outcome for name, outcome in base.items() if name.startswith(f"{slice_}:")}
+        found = _difference(trained, own, "right", cluster.__getitem__)
+        harm[slice_] = {"rag": _rate([own], "right"), **(found or {})}
+    return harm
+
+
+def show(name: str, summary: Mapping[str, Any]) -> None:
+    """Print a set's figures for people."""
+    print(
+        f"\n{name}: {summary['note']}\n{summary['train_questions']} training questions; "
+        f"{summary['answerable']} answerable and {summary['unanswerable']} unanswerable held-out "
+        f"questions; seeds {summary['seeds']}"
+    )
+    print(f"{'arm':<16}{'in form':>9}{'right':>9}{'abstains':>10}{'over':>7}   in form - RAG")
+    for arm, rates in summary["rates"].items():
+        cells = [f"{rates[key]}" for key in MEASURES]
+        against = summary.get("against_rag", {}).get(arm, {}).get("house")
+        line = f"{arm:<16}{cells[0]:>9}{cells[1]:>9}{cells[2]:>10}{cells[3]:>7}"
+        print(line + (f"   {_interval(against)}" if against else ""))
+    for arm, rates in summary.get("sweep", {}).items():
+        listed = "  ".join(f"{count}: {rate['value']}" for count, rate in rates.items())
+        print(f"right by distractors, {arm:<16} {listed}")
+    for arm, slices in summary.get("harm", {}).items():
+        for slice_, found in slices.items():
+            print(f"{arm} - rag, {slice_:<12} {found['rag']} % before, {_interval(found)}")
+
+
+def _interval(found: Mapping[str, Any]) -> str:
+    return f"{found['difference']:+.1f} [{found['low']:+.1f}, {found['high']:+.1f}]"
+
+
+def _sets(options: argparse.Namespace) -> list[QuestionSet]:
+    sizes = {"train": options.train, "test": options.test, "unanswerable": options.unanswerable}
+    sets = []
+    if "plant" in options.sets:
+        sets.append(plant_set(options.output / "plant", halls=options.halls, **sizes))
+    if "tables" in options.sets and options.tables:
+        sets.append(tables_set(options.output / "tables", options.tables, **sizes))
+    return sets
 
 
 def main() -> None:
-    """Measure every setting of the grid and print a line for each."""
+    """Read the command line and run."""
     options = _options()
     if options.threads:
         torch.set_num_threads(options.threads)
-    embedding = load_embedding("embedded")
-    with tempfile.TemporaryDirectory() as name:
-        run(options, embedding, Path(name))
-
-
-def run(options: argparse.Namespace, embedding: BaseEmbedding, work: Path) -> None:
-    """Measure the base once and every setting after it."""
-    house_base = _knowledge_base(options.examples, embedding, work / "house")
-    dev = load_questions(options.examples / "questions.dev.jsonl")[: options.limit]
-    train = load_questions(options.examples / "questions.train.jsonl")
-    plain_base, plain = None, []
-    if options.plain:
-        plain_base = _knowledge_base(options.plain, embedding, work / "plain")
-        plain = load_questions(options.plain / "questions.jsonl")[: options.limit]
-    llm = Phi3LLM(model=options.model, max_new_tokens=options.max_new_tokens).load()
-    base = _ask(house_base, llm, dev, top_k=options.top_k)
-    base_plain = _ask(plain_base, llm, plain, top_k=options.top_k) if plain_base else None
-    print(f"model {options.model}, {torch.get_num_threads()} threads, {len(dev)} questions")
-    print("base  ", asdict(base), "plain", asdict(base_plain) if base_plain else None, flush=True)
-    print(_header())
-    for setting in _grid(options):
-        train_set = _train_set(house_base, llm, train, setting, options)
-        folder = work / "adapter"
-        metrics, seconds = _train(options.model, train_set, setting, folder)
-        expert = _with_adapter(llm, folder)
-        scores = _ask(house_base, expert, dev, top_k=options.top_k)
-        scores_plain = _ask(plain_base, expert, plain, top_k=options.top_k) if plain_base else None
-        llm.unload_adapter("adapter")
-        line = _line(setting, metrics, seconds, scores, base, scores_plain, base_plain)
-        print(line, flush=True)
-        if options.json:
-            with options.json.open("a", encoding="utf-8") as file:
-                record = {
-                    "setting": asdict(setting),
-                    "metrics": metrics,
-                    "seconds": seconds,
-                    "scores": asdict(scores),
-                    "base": asdict(base),
-                    "plain": asdict(scores_plain) if scores_plain else None,
-                    "base_plain": asdict(base_plain) if base_plain else None,
-                }
-                file.write(json.dumps(record) + "\n")
-
-
-_SETTING_COLUMNS = {
-    "learning_rate": "rate",
-    "num_epochs": "ep",
-    "lora_rank": "rank",
-    "lora_alpha": "alpha",
-    "lora_dropout": "drop",
-    "batch_size": "batch",
-    "rows_per_question": "rows/q",
-    "most_passages": "pass",
-    "plain_rows": "plain",
-    "missing_rows": "miss",
-    "method": "meth",
-    "seed": "seed",
-}
-_RESULT_COLUMNS = ("rows", "steps", "s", "loss", "held")
-_SCORE_COLUMNS = ("value", "base", "harm", "form", "both", "abst", "over")
-_PLAIN_COLUMNS = ("plain", "base", "harm")
-
-
-def _header() -> str:
-    settings = _cells(_SETTING_COLUMNS.values())
-    parts = (_cells(_RESULT_COLUMNS), _cells(_SCORE_COLUMNS), _cells(_PLAIN_COLUMNS))
-    return " | ".join((settings, *parts))
-
-
-def _line(
-    setting: Setting,
-    metrics: dict[str, float],
-    seconds: float,
-    scores: Scores,
-    base: Scores,
-    plain: Scores | None,
-    base_plain: Scores | None,
-) -> str:
-    trained = (
-        metrics["train_rows"],
-        metrics["steps"],
-        round(seconds),
-        round(metrics["train_loss_last"], 2),
-        round(metrics["validation_loss_after"] or float("nan"), 2),
-    )
-    reached = (
-        scores.value,
-        base.value,
-        round(base.value - scores.value, 1),
-        scores.form,
-        scores.both,
-        scores.abstained,
-        scores.over_refusal,
-    )
-    parts = [_cells(getattr(setting, name) for name in _SETTING_COLUMNS)]
-    parts += [_cells(trained), _cells(reached)]
-    if plain and base_plain:
-        lost = round(base_plain.value - plain.value, 1)
-        parts.append(_cells((plain.value, base_plain.value, lost)))
-    return " | ".join(parts)
-
-
-def _cells(values: Iterable[object]) -> str:
-    return " ".join(f"{value!s:>6}" for value in values)
-
-
-def _knowledge_base(folder: Path, embedding: BaseEmbedding, path: Path) -> KnowledgeBase:
-    base = KnowledgeBase.open(path, embed_model=embedding)
-    base.add(folder / "documents")
-    return base
-
-
-def _train_set(
-    base: KnowledgeBase,
-    llm: Phi3LLM,
-    questions: list[Question],
-    setting: Setting,
-    options: argparse.Namespace,
-) -> TrainingSet:
-    builder = TrainingSetBuilder(
-        base, llm=llm, num_passages=(1, setting.most_passages), seed=setting.seed
-    )
-    return builder.build(
-        questions,
-        rows_per_question=setting.rows_per_question,
-        validation_share=options.validation_share,
-        shares=SliceShares(missing=setting.missing_rows, replay=setting.plain_rows),
-    )
-
-
-def _train(
-    model: str, train_set: TrainingSet, setting: Setting, folder: Path
-) -> tuple[dict[str, float], float]:
-    config = FinetuneConfig(
-        method="qlora" if setting.method == "qlora" else "lora",
-        learning_rate=setting.learning_rate,
-        num_epochs=setting.num_epochs,
-        lora_rank=setting.lora_rank,
-        lora_alpha=setting.lora_alpha,
-        lora_dropout=setting.lora_dropout,
-        batch_size=setting.batch_size,
-        seed=setting.seed,
-    )
-    tuner = LoraFinetuneEngine(
-        model, train_set=train_set, output_dir=folder, config=config, show_progress=False
-    )
-    started = time.monotonic()
-    metrics = tuner.finetune().metrics
-    return dict(metrics), time.monotonic() - started
-
-
-def _with_adapter(llm: Phi3LLM, folder: Path) -> Phi3LLM:
-    llm.load_adapter(folder, "adapter")
-    return llm.with_adapter("adapter")
-
-
-def _ask(base: KnowledgeBase, llm: Phi3LLM, questions: list[Question], *, top_k: int) -> Scores:
-    strategy = "rag" if llm.adapter is None else "rag_fine_tuned"
-    engine = base.as_query_engine(
-        llm, adapter=llm.adapter, strategy=strategy, similarity_top_k=top_k
-    )
-    result = compare_strategies(
-        engine, questions=questions, strategies=[strategy], show_progress=False
-    )
-    return _scores(result)
-
-
-def _scores(result: ComparisonResult) -> Scores:
-    questions = {question.id: question for question in result.questions}
-    answerable = [row for row in result.rows if questions[row.question_id].answerable]
-    others = [row for row in result.rows if not questions[row.question_id].answerable]
-    return Scores(
-        value=_percent([bool(row.value_match) for row in answerable]),
-        form=_percent([_has_form(row.body, questions[row.question_id]) for row in answerable]),
-        both=_percent([bool(row.house_match) for row in answerable]),
-        abstained=_percent([row.abstained for row in others]),
-        over_refusal=_percent([row.abstained for row in answerable]),
-    )
-
-
-def _has_form(body: str, question: Question) -> bool:
-    """Tell whether what follows the value is what the house wants there."""
-    if question.reference is None:
-        return True
-    ending = question.reference.removeprefix(question.answers[0])
-    return bool(ending) and body.endswith(ending)
-
-
-def _percent(outcomes: list[bool]) -> float:
-    return round(100 * sum(outcomes) / len(outcomes), 1) if outcomes else float("nan")
-
-
-def _grid(options: argparse.Namespace) -> Iterator[Setting]:
-    axes = {
-        "learning_rate": options.learning_rates,
-        "num_epochs": options.epochs,
-        "lora_rank": options.ranks,
-        "lora_dropout": options.dropouts,
-        "batch_size": options.batch_sizes,
-        "rows_per_question": options.rows_per_question,
-        "most_passages": options.most_passages,
-        "plain_rows": options.plain_rows,
-        "missing_rows": options.missing_rows,
-        "method": options.methods,
-        "seed": options.seeds,
-    }
-    for values in itertools.product(*axes.values()):
-        given = dict(zip(axes, values, strict=True))
-        yield Setting(lora_alpha=options.alpha or 2 * given["lora_rank"], **given)
+    if options.fresh:
+        shutil.rmtree(options.output, ignore_errors=True)
+    options.output.mkdir(parents=True, exist_ok=True)
+    summaries = {}
+    for given in _sets(options):
+        bench = Bench(given, options)
+        summaries[given.name] = measure(bench, options)
+        bench.base.close()
+        show(given.name, summaries[given.name])
+        found = {"model": options.model, "top_k": options.top_k, **summaries}
+        text = json.dumps(found, ensure_ascii=False, indent=1)
+        (options.output / "summary.json").write_text(text + "\n", encoding="utf-8")
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("examples", type=Path, help="folder with documents/ and questions")
-    parser.add_argument("--plain", type=Path, help="folder without a house format")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", type=Path, required=True, help="folder of results, kept")
+    parser.add_argument("--fresh", action="store_true", help="begin anew")
+    parser.add_argument(
+        "--sets", nargs="+", choices=("plant", "tables"), default=("plant", "tables")
+    )
+    parser.add_argument("--tables", type=Path, nargs="*", default=[], help="folders of CSV files")
+    parser.add_argument("--halls", type=int, default=4, help="size of the plant (default 4)")
+    parser.add_argument("--train", type=int, default=500, help="answerable training questions")
+    parser.add_argument("--test", type=int, default=600, help="answerable held-out questions")
+    parser.add_argument("--unanswerable", type=int, default=150, help="held-out, without answer")
+    parser.add_argument("--sweep-questions", type=int, default=200, help="0 leaves it out")
+    parser.add_argument("--slice-questions", type=int, default=200, help="0 leaves it out")
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--model", default="embedded")
-    parser.add_argument("--learning-rates", type=float, nargs="+", default=[2e-3])
-    parser.add_argument("--epochs", type=float, nargs="+", default=[3.0])
-    parser.add_argument("--ranks", type=int, nargs="+", default=[32])
-    parser.add_argument("--alpha", type=float, help="twice the rank by default")
-    parser.add_argument("--dropouts", type=float, nargs="+", default=[0.0])
-    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[4])
-    parser.add_argument("--rows-per-question", type=int, nargs="+", default=[1])
-    parser.add_argument("--most-passages", type=int, nargs="+", default=[3])
-    parser.add_argument("--plain-rows", type=float, nargs="+", default=[0.15])
-    parser.add_argument("--missing-rows", type=float, nargs="+", default=[0.2])
-    parser.add_argument("--methods", nargs="+", default=["lora"], choices=["lora", "qlora"])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--top-k", type=int, default=3)
-    parser.add_argument("--max-new-tokens", type=int, default=32)
-    parser.add_argument("--validation-share", type=float, default=0.05)
-    parser.add_argument("--limit", type=int, help="ask only the first questions")
+    parser.add_argument("--top-k", type=int, default=3, help="passages in serving (default 3)")
+    parser.add_argument("--most-passages", type=int, default=3, help="passages in training")
+    parser.add_argument("--max-new-tokens", type=int, default=48)
+    parser.add_argument("--max-steps", type=int, help="stop training early, to try the script")
     parser.add_argument("--threads", type=int, help="threads of torch")
-    parser.add_argument("--json", type=Path, help="file to which each result is appended")
     return parser.parse_args()
 
 
