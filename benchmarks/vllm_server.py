@@ -1,7 +1,8 @@
 """Compare the local engine with a vLLM server on the CPU: the same texts, and how fast.
 
-The server is started from vLLM's own environment and stopped at the end; prompts go to both as
-token ids, so that only the engines differ::
+The server is started from vLLM's own environment and stopped at the end. It is asked through the
+library's own engine for servers, and prompts go to both as token ids, so that only those who
+compute differ::
 
     python benchmarks/vllm_server.py --vllm ~/vllm/bin/vllm --prompts 200 --clients 1 4 16
 
@@ -14,7 +15,6 @@ medians. The prefix caches of both are off unless ``--prefix-cache`` is given.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import socket
 import subprocess
@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -33,8 +34,9 @@ from typing import Any
 import torch
 
 from phi3_industry import KnowledgeBase, load_embedding
-from phi3_industry.engines.base import GenerationRequest, SamplingParams
+from phi3_industry.engines.base import Engine, GenerationRequest, SamplingParams
 from phi3_industry.engines.local import LocalEngine
+from phi3_industry.engines.remote import RemoteEngine
 from phi3_industry.grounding.prompt import DEFAULT_PROMPT
 from phi3_industry.grounding.questions import load_questions
 from phi3_industry.models.catalog import resolve_model
@@ -42,6 +44,7 @@ from phi3_industry.models.loading import load_base_model
 
 PLANT = Path(__file__).parents[1] / "examples" / "plant"
 ADAPTER = "adapter"
+_SCORED = 20
 
 
 @dataclass(frozen=True)
@@ -63,28 +66,32 @@ def main() -> None:
     prompts = _prompts(loaded.chat_format.encode_messages, options)
     folder, _ = resolve_model(options.model)
 
-    def ours(prompt: Prompt) -> str:
-        sampling = SamplingParams(max_new_tokens=options.max_new_tokens)
-        request = GenerationRequest(
-            prompt_ids=prompt.ids, sampling=sampling, adapter=prompt.adapter
-        )
-        return "".join(event.text for event in engine.generate(request)).strip()
-
     with _server(folder, options) as url:
+        remote = RemoteEngine(f"{url}/v1", chat_format=loaded.chat_format)
 
-        def theirs(prompt: Prompt) -> str:
-            body = {
-                "model": prompt.adapter or folder,
-                "prompt": list(prompt.ids),
-                "temperature": 0,
-                "max_tokens": options.max_new_tokens,
-            }
-            return str(_post(f"{url}/v1/completions", body)["choices"][0]["text"]).strip()
+        def ask(engine: Engine, prompt: Prompt) -> str:
+            sampling = SamplingParams(max_new_tokens=options.max_new_tokens)
+            request = GenerationRequest(
+                prompt_ids=prompt.ids, sampling=sampling, adapter=prompt.adapter
+            )
+            return "".join(event.text for event in engine.generate(request)).strip()
 
+        ours, theirs = partial(ask, engine), partial(ask, remote)
         same = [ours(prompt) == theirs(prompt) for prompt in prompts]
         print(f"same greedy text: {sum(same)} of {len(same)}")
+        apart = [_score_difference(engine, remote, prompt) for prompt in prompts[:_SCORED]]
+        print(f"log probabilities of an answer: {max(apart):.1e} nats apart at most")
         for clients in options.clients:
             _compare(ours, theirs, prompts, clients=clients, rounds=options.rounds)
+
+
+def _score_difference(one: Engine, other: Engine, prompt: Prompt) -> float:
+    """Largest difference between two engines' log probabilities of an answer's tokens."""
+    answer = prompt.ids[-8:]
+    scores = [
+        engine.score(prompt.ids, [answer], adapter=prompt.adapter)[0] for engine in (one, other)
+    ]
+    return max(abs(a - b) for a, b in zip(*scores, strict=True))
 
 
 def _compare(
@@ -151,10 +158,13 @@ def _server(folder: str, options: argparse.Namespace) -> Iterator[str]:
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
-            process.wait(timeout=60)
+            try:
+                process.wait(timeout=60)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
-def _wait(url: str, process: subprocess.Popen[bytes], log: Any, *, seconds: float = 300) -> None:
+def _wait(url: str, process: subprocess.Popen[bytes], log: Any, *, seconds: float = 900) -> None:
     limit = time.monotonic() + seconds
     while time.monotonic() < limit and process.poll() is None:
         try:
@@ -165,15 +175,6 @@ def _wait(url: str, process: subprocess.Popen[bytes], log: Any, *, seconds: floa
             return
     log.seek(0)
     sys.exit(f"The server did not start:\n{log.read().decode(errors='replace')[-3000:]}")
-
-
-def _post(url: str, body: dict[str, Any]) -> dict[str, Any]:
-    data = json.dumps(body).encode()
-    headers = {"Content-Type": "application/json"}
-    request = urllib.request.Request(url, data, headers)  # noqa: S310 - our own loopback address
-    with urllib.request.urlopen(request, timeout=600) as reply:  # noqa: S310
-        answer: dict[str, Any] = json.load(reply)
-    return answer
 
 
 def _options() -> argparse.Namespace:
