@@ -213,15 +213,16 @@ class Database:
             if path.is_symlink() or (path.exists() and not path.is_file()):
                 problem = "it is a link or no file, and may lead out of the store's folder"
                 raise StoreCorruptError(path, problem=problem, advice=_RESTORE)
-        found = self.path.stat()
-        if found.st_size == 0:
+            # readers write to the shared memory of the log, but never to the database
+            is_written = bool(ending) or not self.read_only
+            if is_written and path.exists() and path.stat().st_nlink > 1:
+                raise StoreCorruptError(
+                    path,
+                    problem="it has a second name elsewhere, and writing would change what is there",
+                    advice="Copy the folder with its content and open the copy.",
+                )
+        if self.path.stat().st_size == 0:
             raise StoreCorruptError(self.path, problem="it is empty", advice=_RESTORE)
-        if found.st_nlink > 1 and not self.read_only:
-            raise StoreCorruptError(
-                self.path,
-                problem="it has a second name elsewhere, and writing would change what is there",
-                advice="Copy the folder with its content, and open the copy or read_only=True.",
-            )
 
     def _uri_options(self) -> str:
         if not self.read_only:

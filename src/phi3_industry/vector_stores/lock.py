@@ -78,6 +78,8 @@ class WriterLock:
         except OSError as error:
             raise self._failure(error) from error
         try:
+            if os.fstat(descriptor).st_nlink > 1:
+                raise OSError(errno.EMLINK, "it has a second name elsewhere")
             if not _try_lock(descriptor):
                 holder = self._read_holder(descriptor)
                 raise StoreLockedError(

@@ -58,9 +58,12 @@ def expected_hashes(last: int) -> dict[str, str]:
 
 
 def check(folder: Path, last: int) -> str:
-    """Return what is wrong with the store that a writer has left; empty if nothing is."""
+    """Return ``"old"`` if what was acknowledged is there, ``"new"`` if one step more is.
+
+    Anything else that it returns is what is wrong.
+    """
     if not (folder / "store.sqlite").exists():
-        return "" if last < 0 else "the store is not there"
+        return "old" if last < 0 else "the store is not there"
     with FaissSQLiteVectorStore(folder) as store:
         hashes = store.document_hashes()
         if hashes not in (expected_hashes(last), expected_hashes(last + 1)):
@@ -75,7 +78,7 @@ def check(folder: Path, last: int) -> str:
                 if found != [wanted.text, wanted.text]:
                     return f"looked for {wanted.text!r} and found {found}"
         store.add(document_nodes(0))  # the next writer can go on
-    return ""
+    return "old" if hashes == expected_hashes(last) else "new"
 
 
 def trial(folder: Path, delay_s: float, *, from_the_start: bool) -> tuple[int, str]:
@@ -103,7 +106,7 @@ def main() -> None:
     folder, trials, seed = Path(sys.argv[1]) / "store", int(sys.argv[2]), int(sys.argv[3])
     random_numbers = random.Random(seed)
     index_text("warm up")
-    acknowledged, problems = [], []
+    acknowledged, states, problems = [], [], []
     for number in range(trials):
         # each check runs in a fork too, so that this process never starts FAISS's threads
         delay_s = random_numbers.uniform(0.0, 0.1 if number % 4 else 0.3)
@@ -122,9 +125,10 @@ def main() -> None:
             last, problem = json.loads(pipe.read())
         os.waitpid(child, 0)
         acknowledged.append(last)
-        if problem:
+        states.append(problem if problem in ("old", "new") else "wrong")
+        if states[-1] == "wrong":
             problems.append(f"trial {number} ({delay_s:.4f} s): {problem}")
-    json.dump({"acknowledged": acknowledged, "problems": problems}, sys.stdout)
+    json.dump({"acknowledged": acknowledged, "states": states, "problems": problems}, sys.stdout)
 
 
 if __name__ == "__main__":
