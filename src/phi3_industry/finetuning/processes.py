@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from phi3_industry.errors import ConfigurationError
 from phi3_industry.finetuning.config import Recipe
 
-__all__ = ["ThisProcess", "share_rows"]
+__all__ = ["ThisProcess", "share_rows", "wait_for_the_others"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,3 +93,11 @@ def share_rows(recipe: Recipe, process: ThisProcess) -> Recipe:
         f"gradient_accumulation_steps), and {process.count} processes cannot share them evenly. "
         f"Make one of the two a multiple of {process.count}."
     )
+
+
+def wait_for_the_others() -> None:
+    """Wait until each process that trains along has come as far; alone there is none."""
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.barrier()

@@ -18,6 +18,7 @@ from transformers import TrainerCallback
 from phi3_industry.errors import MissingDependencyError
 from phi3_industry.finetuning.checkpoints import mark_complete
 from phi3_industry.finetuning.curve import CSV_NAME, PLOT_NAME, LossCurve, LossPoint
+from phi3_industry.finetuning.processes import wait_for_the_others
 
 __all__ = ["CURVE_NAME", "SPIKE_STEPS", "Watcher", "diverges"]
 
@@ -137,7 +138,7 @@ class Watcher(TrainerCallback):  # type: ignore[misc]  # transformers is not fol
 
     def on_save(self, args: Any, state: Any, _control: Any, **_: Any) -> None:
         """Write the curve into the checkpoint and declare it complete."""
-        _wait_for_the_others()  # each process adds its random state to the checkpoint
+        wait_for_the_others()  # each process adds its random state to the checkpoint
         if not self._leads:
             return
         checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
@@ -158,10 +159,3 @@ class Watcher(TrainerCallback):  # type: ignore[misc]  # transformers is not fol
             self._curve.write_png(self._folder / PLOT_NAME, title="Training, so far")
         except MissingDependencyError:
             self._drawn = math.inf  # said at the end of the run
-
-
-def _wait_for_the_others() -> None:
-    from torch import distributed
-
-    if distributed.is_available() and distributed.is_initialized():
-        distributed.barrier()

@@ -18,7 +18,7 @@ from phi3_industry.finetuning.checkpoints import open_run, run_folder_of, step_o
 from phi3_industry.finetuning.config import FinetuneConfig
 from phi3_industry.finetuning.curve import CSV_NAME, LOG_NAME, PLOT_NAME
 from phi3_industry.finetuning.folders import replaced_folder
-from phi3_industry.finetuning.processes import ThisProcess
+from phi3_industry.finetuning.processes import ThisProcess, wait_for_the_others
 from phi3_industry.finetuning.training_set import TrainingSet
 from phi3_industry.llms import Phi3LLM
 from phi3_industry.models.adapter import (
@@ -195,6 +195,7 @@ class LoraFinetuneEngine:
                 )
         if self._process.leads:
             shutil.rmtree(run_folder, ignore_errors=True)
+        wait_for_the_others()
         if trained.failed_at is not None:
             kept = f"The adapter as it was at step {trained.step} is in '{path}'."
             raise failure(trained.curve, checked, at=trained.failed_at, kept=kept)

@@ -30,6 +30,7 @@ __all__ = [
 MANIFEST_NAME = "phi3_industry.json"
 _CONFIG_NAME = "adapter_config.json"
 _WEIGHTS_NAME = "adapter_model.safetensors"
+_CARD_NAME = "README.md"  # for people, who may change it
 _FORMAT_VERSION = 1
 _REPORTED_PACKAGES = ("torch", "transformers", "peft", "trl", "bitsandbytes", "phi3-industry")
 
@@ -50,7 +51,7 @@ class AdapterManifest:
         data_fingerprint: SHA-256 of the training rows.
         metrics: What was measured in training.
         versions: Versions of the libraries that made it.
-        files: SHA-256 of every other file in the folder, by name.
+        files: SHA-256 of every other file in the folder but the card, by name.
     """
 
     base_model: str
@@ -113,7 +114,7 @@ def write_manifest(
         files={
             str(path.relative_to(folder).as_posix()): _sha256(path)
             for path in sorted(folder.rglob("*"))
-            if path.is_file() and path.name != MANIFEST_NAME
+            if path.is_file() and path.name not in (MANIFEST_NAME, _CARD_NAME)
         },
     )
     text = json.dumps(asdict(manifest), indent=2, sort_keys=True, ensure_ascii=False)
@@ -146,6 +147,8 @@ def read_manifest(folder: str | PathLike[str]) -> AdapterManifest:
         )
     manifest = _parse_manifest(path)
     for name, expected in manifest.files.items():
+        if name == _CARD_NAME:
+            continue  # older manifests name it
         file = folder / name
         if not file.resolve().is_relative_to(folder.resolve()):
             raise AdapterError(
