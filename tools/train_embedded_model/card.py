@@ -52,7 +52,8 @@ with real weights.
 - **Its vocabulary is small**: {vocabulary:,} tokens made from English text, bytes for
   everything else. Unusual names and other scripts are copied piece by piece and may break.
 - **Questions and documents in other languages than English** were hardly trained: values in other
-  scripts, and a few question wordings in seven languages around English names.
+  scripts, and question wordings in some twenty-five languages, put together from parts, around
+  English names.
 - An answer can name a wrong passage or value with no sign of doubt. It is no safety device.
 
 ## Scores
@@ -89,7 +90,8 @@ show below that is not reached.
    for the rest, exported as a moving average of the weights. Up to twelve questions share a
    context, each blind to the others; about a third of them has no answer. Two heads of each of
    the last two layers are told where the value stands (attention supervision). {stages} stages,
-   from drills with one wording to all shapes, were promoted by exact match on held-out questions.
+   from drills with one wording to all shapes and then to questions worded in many languages and in
+   invented ones, were promoted by exact match on held-out questions.
 
 The data are drawn by `tools/train_embedded_model/`: invented plants, products, limits and
 accounts.
