@@ -218,7 +218,7 @@ class Database:
             if is_written and path.exists() and path.stat().st_nlink > 1:
                 raise StoreCorruptError(
                     path,
-                    problem="it has a second name elsewhere, and writing would change what is there",
+                    problem="it has a second name elsewhere, which writing would change, too",
                     advice="Copy the folder with its content and open the copy.",
                 )
         if self.path.stat().st_size == 0:

@@ -13,7 +13,7 @@ from itertools import islice
 from os import PathLike, fspath
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.schema import BaseNode
@@ -30,13 +30,22 @@ from phi3_industry.vector_stores.database import Database
 from phi3_industry.vector_stores.dense import Hit
 from phi3_industry.vector_stores.filters import Condition
 from phi3_industry.vector_stores.identity import check_identity, expected_dimensions
-from phi3_industry.vector_stores.nodes import choice, has_document, load_nodes, matching_rows
+from phi3_industry.vector_stores.nodes import (
+    all_nodes,
+    choice,
+    has_document,
+    load_nodes,
+    matching_rows,
+)
 from phi3_industry.vector_stores.report import StoreReport
 from phi3_industry.vector_stores.rows import NodeRow, to_row
 from phi3_industry.vector_stores.schema import DATABASE_NAME, read_meta, write_meta
 from phi3_industry.vector_stores.search import check_query, search
 from phi3_industry.vector_stores.similarity import METRICS, Metric
 from phi3_industry.vector_stores.writing import Change
+
+if TYPE_CHECKING:
+    from llama_index.core import StorageContext, VectorStoreIndex
 
 __all__ = ["FaissSQLiteVectorStore"]
 
@@ -142,6 +151,64 @@ class FaissSQLiteVectorStore(AsyncCalls):
         if not (Path(path) / DATABASE_NAME).exists():
             cls(path, read_only=True).close()  # says what is wrong with the folder
         return cls(path, identity=identity, read_only=read_only, metric=metric)
+
+    @classmethod
+    def from_llamaindex(
+        cls,
+        index: VectorStoreIndex,
+        path: str | PathLike[str],
+        *,
+        identity: dict[str, Any] | None = None,
+        metric: Metric | None = None,
+    ) -> FaissSQLiteVectorStore:
+        """Take over an index that LlamaIndex keeps in a ``FaissVectorStore`` and a docstore.
+
+        Texts, metadata, relationships and vectors are kept; nothing is embedded anew. All of it
+        is taken over, in one transaction, or nothing::
+
+            context = StorageContext.from_defaults(persist_dir=..., vector_store=...)
+            index = load_index_from_storage(context, embed_model=embed_model)
+            store = FaissSQLiteVectorStore.from_llamaindex(index, "kb/vectors")
+
+        Args:
+            index: The index.
+            path: Folder of the new store; there must be none in it yet.
+            identity: What makes the vectors.
+            metric: How to compare them; as the FAISS index does if ``None``. Another one is
+                refused unless all vectors have length 1, where the order is the same.
+
+        Raises:
+            StoreError: There is a store already, or the index cannot be taken over as it is.
+        """
+        from phi3_industry.vector_stores.interchange import (
+            compare_nodes,
+            metric_of,
+            nodes_with_vectors,
+        )
+
+        store = cls(path, identity=identity, metric=metric_of(index, metric))
+        if store.count:
+            raise StoreError(f"There is a store in '{store.path}' already. Give a new folder.")
+        with store._lock, store._change() as (connection, change):
+            for batch in store._batches(nodes_with_vectors(index), []):
+                change.put(batch)
+            compare_nodes((node for _, node in all_nodes(connection)), index)
+        return store
+
+    def to_llamaindex(self) -> StorageContext:
+        """Return the content as LlamaIndex keeps it, with a ``FaissVectorStore`` and a docstore.
+
+        All of it is in memory. ``load_index_from_storage(context, embed_model=...)`` makes an
+        index of it, and ``context.persist(folder)`` writes it. Vectors that are compared by
+        cosine are of length 1 there.
+
+        Raises:
+            StoreError: The store is empty.
+        """
+        from phi3_industry.vector_stores.interchange import storage_context
+
+        with self._snapshot() as (connection, meta):
+            return storage_context(connection, meta)
 
     # Properties
 
