@@ -31,7 +31,7 @@ _DATE = re.compile(
 """A year, ``30/9/2019``, ``2019-09-30`` or ``30 September 2019``."""
 _DAY = re.compile(r"(\d{1,4})([-/.])(\d{1,2})\2(\d{1,4})")
 _AMOUNT = re.compile(
-    r"(\(?)\s?([-+−]?)\s?(?:[A-Z]{1,3})?[$€£¥]?\s?([-−]?\d[\d.,'’\u00a0\u202f ]*)\)?\s?"
+    r"(\(?)\s?([-+−]?)\s?(?:[A-Z]{0,3}[$€£¥])?\s?([-−]?\d[\d.,'’\u00a0\u202f ]*)\)?\s?"
     r"([^\W\d]\S{0,15}|[%‰°]\S{0,4})?"
 )
 """Bracket or sign, digits with their marks, and a unit."""

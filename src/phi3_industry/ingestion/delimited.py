@@ -19,6 +19,7 @@ from phi3_industry.ingestion.header import take_header
 from phi3_industry.ingestion.limits import ReadLimits
 from phi3_industry.ingestion.pieces import row_pieces
 from phi3_industry.ingestion.source import SourceDocument
+from phi3_industry.ingestion.tables import Table
 from phi3_industry.ingestion.text_encoding import find_encoding
 
 __all__ = ["find_delimiter", "read_delimited", "stream_delimited"]
@@ -131,8 +132,15 @@ def stream_delimited(
     width = max(map(len, head), default=0)
     padded = [[*row, *[""] * (width - len(row))] for row in head]
     name, columns, _ = take_header(padded, header=None, spans_are_filled=False)
-    records = chain(padded, (row for row in rows if any(row)))
-    return SourceDocument(title=name or title, blocks=row_pieces(records, columns=columns))
+
+    def pieces() -> Iterator[Table]:
+        try:
+            records = chain(padded, (row for row in rows if any(row)))
+            yield from row_pieces(records, columns=columns)
+        finally:
+            text.detach()  # the stream is its owner's to close
+
+    return SourceDocument(title=name or title, blocks=pieces())
 
 
 def _rows(text: TextIO, *, delimiter: str, source: str, limits: ReadLimits) -> Iterator[list[str]]:

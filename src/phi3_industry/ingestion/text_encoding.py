@@ -31,6 +31,7 @@ _SIGNATURES = (
     (b"SQLite format 3\x00", "SQLite"),
 )
 _CONTROL = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f]")
+_ALIKE = 0.8
 _SAMPLE_BYTES = 256 * 1024
 """Bytes from which an encoding other than Unicode is guessed."""
 
@@ -85,21 +86,31 @@ def find_encoding(stream: BinaryIO, *, source: str) -> str:
             raise _other_kind(source, kind)
     encoding = next((name for mark, name in _MARKS if sample.startswith(mark)), "utf-8")
     decoder = codecs.getincrementaldecoder(encoding)()
-    before = b""
     try:
         while piece := stream.read(_SAMPLE_BYTES):
             if b"\x00" in piece and encoding == "utf-8":
                 raise _no_text(source, "some of its bytes are zero")
             decoder.decode(piece)
-            before = piece
         decoder.decode(b"", final=True)
     except UnicodeDecodeError as error:
         if encoding != "utf-8":
             raise _no_text(source, f"it begins like {encoding.upper()} but breaks off") from error
-        encoding = _guessed_encoding(before[-4096:] + piece, source=source)
+        stream.seek(0)
+        encoding = _guessed_encoding(_telling_lines(stream), source=source)
     finally:
         stream.seek(0)
     return encoding
+
+
+def _telling_lines(stream: BinaryIO) -> bytes:
+    """Collect the lines that are not ASCII, which alone tell an encoding."""
+    lines: list[bytes] = []
+    size = 0
+    while (line := stream.readline(_SAMPLE_BYTES)) and size < _SAMPLE_BYTES:
+        if not line.isascii():
+            lines.append(line)
+            size += len(line)
+    return b"".join(lines)
 
 
 def _decoded(data: bytes, *, source: str, declared: str | None) -> str:
@@ -150,10 +161,17 @@ def _guessed_encoding(sample: bytes, *, source: str) -> str:
         package="charset-normalizer",
         extra="readers",
     )
-    best = normalizer.from_bytes(sample).best()
-    if best is None:
+    found = list(normalizer.from_bytes(sample))
+    if not found:
         raise _no_text(source, "its encoding cannot be found")
-    return str(best.encoding)
+    # of readings that are about as good the one that most encodings share: in a short text of one
+    # language a rare code page often scores best by chance
+    alike = [
+        match
+        for match in found
+        if match.chaos <= found[0].chaos and match.coherence >= _ALIKE * found[0].coherence
+    ]
+    return str(max(alike, key=lambda match: len(match.could_be_from_charset)).encoding)
 
 
 def _other_kind(source: str, kind: str) -> IngestionError:

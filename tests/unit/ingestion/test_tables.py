@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 
-from phi3_industry.ingestion.cells import cell_value
 from phi3_industry.ingestion.layout import build_table, property_lines
 from phi3_industry.ingestion.tables import (
     key_column_of,
@@ -33,27 +32,6 @@ def test_columns_are_named_by_place_or_numbered_when_repeated() -> None:
 
 def test_thousands_of_equal_columns_are_told_apart_quickly() -> None:
     assert len(set(unique_columns(["x"] * 5000))) == 5000
-
-
-@pytest.mark.parametrize(
-    ("cell", "value"),
-    [
-        ("12", 12),
-        ("-3", -3),
-        ("38.2", 38.2),
-        ("0", 0),
-        ("007", "007"),
-        ("1,000", "1,000"),
-        ("1e5", "1e5"),
-        ("nan", "nan"),
-        ("38.2 bar", "38.2 bar"),
-        ("１２", "１２"),
-        ("9" * 20, "9" * 20),
-    ],
-)
-def test_cell_is_a_number_only_where_it_plainly_is_one(cell: str, value: object) -> None:
-    assert cell_value(cell) == value
-    assert type(cell_value(cell)) is type(value)
 
 
 def test_key_is_the_first_distinct_column_that_is_no_number() -> None:
