@@ -38,7 +38,15 @@ import unicodedata
 from collections.abc import Iterator
 from itertools import pairwise
 
-__all__ = ["LEXICAL_VERSION", "TOKENIZER", "index_text", "match_expression", "query_terms"]
+__all__ = [
+    "LEXICAL_VERSION",
+    "TOKENIZER",
+    "folded",
+    "index_text",
+    "letter_pieces",
+    "match_expression",
+    "query_terms",
+]
 
 #: Part of the store's schema: texts cut by another version must be cut anew.
 LEXICAL_VERSION = 2
@@ -64,6 +72,8 @@ _UNSPACED = (
     "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Han
 )
 _PART = re.compile(r"\d+|\D+")
+_LETTERS = re.compile(f"[^\\d{re.escape(_JOINTS)}]+")
+_PIECE_CHARS = 4
 
 
 def index_text(text: str) -> str:
@@ -104,9 +114,34 @@ def match_expression(terms: list[str]) -> str:
     return " OR ".join('"' + term.replace('"', '""') + '"' for term in terms)
 
 
+def folded(text: str) -> str:
+    """Bring a text to Unicode's NFKC form without capitals."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+
+
+def letter_pieces(text: str) -> list[str]:
+    """Cut the words of a text into overlapping pieces, which other forms of a word share.
+
+    Args:
+        text: Any text; at most :data:`MAX_QUERY_TERMS` of its pieces are taken.
+
+    Returns:
+        Pieces of four letters, or of two characters in scripts without spaces, without repeats;
+        none of shorter words and of numbers. They are to be looked for in :func:`folded` texts.
+    """
+    found: dict[str, None] = {}
+    for match in _pattern().finditer(folded(text)):
+        if match.lastgroup == "unspaced":
+            words, size = [match.group()], 2
+        else:
+            words, size = _LETTERS.findall(match.group()), _PIECE_CHARS
+        for word in words:
+            found |= dict.fromkeys(word[at : at + size] for at in range(len(word) - size + 1))
+    return list(found)[:MAX_QUERY_TERMS]
+
+
 def _terms(text: str, *, for_query: bool) -> Iterator[str]:
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    for match in _pattern().finditer(folded):
+    for match in _pattern().finditer(folded(text)):
         run = match.group()
         if match.lastgroup == "unspaced":
             yield from _unspaced_terms(run, for_query=for_query)

@@ -100,16 +100,22 @@ def test_both_searches_are_fused_and_told_apart(store, embed_model):
     assert found["meaning"].dense_similarity == pytest.approx(0.99, abs=0.01)
     assert (found["meaning"].lexical_rank, found["meaning"].lexical_score) == (None, None)
     assert found["words"].searches == ("dense", "lexical")
-    dense, lexical = retriever.weights
-    expected = lexical / 61 + dense / (60 + found["words"].dense_rank)
-    assert found["words"].score == pytest.approx(expected)
+    assert found["words"].score == pytest.approx(sum(found["words"].evidence.values()))
+    # the only passage with the words has all the evidence that words can be
+    weights = retriever.weights
+    words = weights.lexical + weights.document_lexical
+    evidence = found["words"].evidence
+    assert evidence["lexical"] + evidence["document_lexical"] == pytest.approx(
+        words / sum(weights.values)
+    )
 
 
 def test_scores_fall_and_higher_is_better(store, embed_model):
     hits = HybridRetriever(store, embed_model=embed_model).retrieve("fast P-4471")
     scores = [hit.score for hit in hits]
     assert scores == sorted(scores, reverse=True)
-    assert all(type(score) is float and score > 0 for score in scores)
+    assert all(type(score) is float for score in scores)
+    assert scores[0] > scores[-1]
 
 
 async def test_sync_and_async_find_the_same_from_store_and_index(store, embed_model):
@@ -196,7 +202,7 @@ def test_the_same_text_comes_once_and_other_numbers_are_other_texts(store, embed
     assert len({"copy1", "copy2"} & set(found)) == 1
     assert {"other", "other head"} <= set(found)
     retriever = HybridRetriever(
-        store, embed_model=embed_model, similarity_top_k=9, remove_duplicates=False
+        store, embed_model=embed_model, similarity_top_k=9, duplicate_resemblance=None
     )
     assert {"copy1", "copy2"} <= set(ids(retriever.retrieve("fast pump 38.2 bar")))
 
@@ -211,7 +217,7 @@ def test_a_store_without_text_search_is_searched_by_meaning_and_says_so(embed_mo
     assert not retriever.searches_text
     assert "SimpleVectorStore offers no search by words" in caplog.text
     found = retriever.retrieve_with_details("fast")
-    assert found[0].node.node_id == "meaning"
+    assert {entry.node.node_id: entry.dense_rank for entry in found}["meaning"] == 1
     assert {entry.searches for entry in found} == {("dense",)}
     assert {entry.lexical_rank for entry in found} == {None}
 
@@ -243,8 +249,10 @@ def test_a_store_alone_needs_an_embedding_model(store):
         ({"similarity_top_k": 0}, "similarity_top_k is 0"),
         ({"candidate_count": 0}, "candidate_count is 0"),
         ({"per_source_cap": 0}, "per_source_cap is 0"),
-        ({"weights": (1, -1)}, "two numbers of at least 0"),
-        ({"weights": (0, 0)}, "Both weights are 0"),
+        ({"weights": (1, -1)}, "lexical is -1; it must be a number of at least 0"),
+        ({"weights": (1, 1, 1)}, "a pair of dense and lexical"),
+        ({"weights": (0, 0)}, "No search would be made"),
+        ({"duplicate_resemblance": 0}, "duplicate_resemblance is 0"),
     ],
 )
 def test_wrong_settings_are_refused(store, embed_model, settings, message):
