@@ -76,6 +76,7 @@ class Setting:
     plain_rows: float
     missing_rows: float
     method: str
+    train_questions: int
     seed: int
 
 
@@ -151,6 +152,7 @@ _SETTING_COLUMNS = {
     "plain_rows": "plain",
     "missing_rows": "miss",
     "method": "meth",
+    "train_questions": "quest",
     "seed": "seed",
 }
 _RESULT_COLUMNS = ("rows", "steps", "s", "loss", "held")
@@ -218,7 +220,7 @@ def _train_set(
         base, llm=llm, num_passages=(1, setting.most_passages), seed=setting.seed
     )
     return builder.build(
-        questions,
+        questions[: setting.train_questions],
         rows_per_question=setting.rows_per_question,
         validation_share=options.validation_share,
         shares=SliceShares(missing=setting.missing_rows, replay=setting.plain_rows),
@@ -299,6 +301,7 @@ def _grid(options: argparse.Namespace) -> Iterator[Setting]:
         "plain_rows": options.plain_rows,
         "missing_rows": options.missing_rows,
         "method": options.methods,
+        "train_questions": options.train_questions,
         "seed": options.seeds,
     }
     for values in itertools.product(*axes.values()):
@@ -319,9 +322,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[4])
     parser.add_argument("--rows-per-question", type=int, nargs="+", default=[1])
     parser.add_argument("--most-passages", type=int, nargs="+", default=[3])
-    parser.add_argument("--plain-rows", type=float, nargs="+", default=[0.15])
-    parser.add_argument("--missing-rows", type=float, nargs="+", default=[0.2])
+    parser.add_argument("--plain-rows", type=float, nargs="+", default=[0.05])
+    parser.add_argument("--missing-rows", type=float, nargs="+", default=[0.15])
     parser.add_argument("--methods", nargs="+", default=["lora"], choices=["lora", "qlora"])
+    parser.add_argument("--train-questions", type=int, nargs="+", default=[10_000], help="at most")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--top-k", type=int, default=3)
     parser.add_argument("--max-new-tokens", type=int, default=32)

@@ -299,6 +299,7 @@ class TrainingSetBuilder:
             )
         rows = assembly.rows
         repeated = _repeated([item for item in kept if splits[item.question.id] == "train"])
+        unfound = [item.question.id for item in evidence if item.gold and not item.found]
         doubtful = {question_id for ids in suspects.values() for question_id in ids}
         return TrainingSet(
             rows=rows,
@@ -310,12 +311,17 @@ class TrainingSetBuilder:
                 dropped=assembly.dropped,
                 leaks=[*leaks, *copied],
                 repeated=repeated,
+                unfound=unfound,
                 suspects=suspects,
                 prompt_tokens=spread(assembly.prompt_tokens),
                 answer_chars=spread([len(row.answer) for row in rows]),
                 split_by=split_by,
                 verdict=judge(
-                    rows, questions=len(asked), repeated=len(repeated), suspects=len(doubtful)
+                    rows,
+                    questions=len(asked),
+                    repeated=len(repeated),
+                    suspects=len(doubtful),
+                    unfound=len(unfound),
                 ),
             ),
         )
@@ -398,7 +404,9 @@ def _leaks(evidence: Sequence[Evidence], splits: Mapping[str, Split]) -> list[st
     )
     leaks = {held[i].question.id for i in find_copies(_asked(held), _asked(train))}
     shown = [item for item in held if item.gold]
-    leaks |= {shown[i].question.id for i in find_copies(_golds(shown), _golds(train))}
+    leaks |= {
+        shown[i].question.id for i in find_copies(_golds(shown), list(dict.fromkeys(_golds(train))))
+    }
     return [item.question.id for item in held if item.question.id in leaks]
 
 

@@ -119,8 +119,9 @@ def is_house_knowledge(question: Question) -> bool:
 
 def stale_answers(question: Question) -> list[str]:
     """Give the answers that a question's metadata calls out of date, under ``"stale"``."""
-    stale = question.metadata.get("stale", [])
-    return [stale] if isinstance(stale, str) else [str(answer) for answer in stale]
+    stale = question.metadata.get("stale")
+    answers = stale if isinstance(stale, list) else [stale]
+    return [answer for answer in answers if isinstance(answer, str)]
 
 
 def find_whole(part: str, text: str) -> str:

@@ -32,7 +32,7 @@ def row(answer: str, *, slice_: Any = "grounded", split: Any = "train", id_: str
     [
         ("[2] 38.2 bar | PDIS", "38.2 bar", None),
         ("[0] I don't know.", "", None),
-        ("[1] 38.2 bar", "38.2 bar", "no quote of the passage that it cites"),
+        ("[1] 38.2 bar", "38.2 bar", "does not begin with a quote of the passage"),
         ("[2] 38,2 bar", "38.2 bar", "reference does not hold the answer"),
         ("[2] 38.2 BAR", "38.2 BAR", "no exact quote"),
         (" ", "", "it has no answer"),
@@ -194,3 +194,17 @@ def test_page_lists_every_slice_with_its_share(train_set: Any) -> None:
     counts = [train_set.report.counts[split]["grounded"] for split in ("train", "validation")]
     share = f"{sum(counts) / total:.1%}"
     assert f"| grounded | {counts[0]} | {counts[1]} | {share} | 16 |" in page
+
+
+def test_passages_that_the_question_does_not_find_are_counted(
+    nodes: list[TextNode], retriever_over: Any
+) -> None:
+    narrow = retriever_over(nodes, similarity_top_k=5)
+    asked = [
+        Question(id=str(n), question=f"Which one is {n}?", answers=(f"3{n}.5 bar",), gold_ids=(g,))
+        for n, g in ((8, "pump-8.md"), (7, "pump-7.md"))
+    ]
+    built = TrainingSetBuilder(narrow).build(asked, validation_share=0, rows_per_question=2)
+    assert built.report.unfound == ["8", "7"]
+    assert "not found by the question: 2 (8, 7)" in built.report.summary()
+    assert "does not find the passage of 2 of 2 questions" in str(built.report.verdict)
