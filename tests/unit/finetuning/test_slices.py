@@ -192,7 +192,7 @@ def test_what_the_model_knows_is_abstained_from_or_marked(
         return "31.5 bar, I think" if "P-1?" in prompt and "Context" not in prompt else "no idea"
 
     reader = ScriptedLLM(reply=knows_one)
-    shares = only(missing=0.3, missing_known=0.3)
+    shares = only(missing=1.0, missing_known=0.3)
     for mode, wanted in (("abstain", "[0] I don't know."), ("allow", "31.5 bar (nicht belegt)")):
         builder = TrainingSetBuilder(
             retriever,
