@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sqlite3
-from collections.abc import Mapping
+from array import array
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from phi3_industry.vector_stores.filters import Condition
+from phi3_industry.vector_stores.nodes import matching_rows
 from phi3_industry.vector_stores.report import IndexFileState
 from phi3_industry.vector_stores.schema import DamagedContentError, write_meta
 from phi3_industry.vector_stores.vector_index import (
@@ -24,6 +28,8 @@ _logger = logging.getLogger(__name__)
 
 # Changed rows after which the file is worth writing without waiting for the store to be closed.
 _MANY_CHANGES = 50_000
+# Rows of former filters that are remembered; eight bytes each.
+_KEPT_ROWS = 2_000_000
 
 
 class Accelerator:
@@ -41,6 +47,8 @@ class Accelerator:
         self.folder = folder
         self.index: VectorIndex | None = None
         self.file_is_of_no_use = False
+        self._matching: dict[tuple[str, str], Sequence[int]] = {}
+        self._matching_generation = -1
 
     def at(self, connection: sqlite3.Connection, meta: Mapping[str, Any]) -> VectorIndex:
         """Return the index at the state of a snapshot.
@@ -73,6 +81,25 @@ class Accelerator:
             index = VectorIndex.build(connection, meta)
         self.index = index
         return index
+
+    def rows_matching(
+        self, connection: sqlite3.Connection, meta: Mapping[str, Any], condition: Condition
+    ) -> Sequence[int]:
+        """Return the rows that meet a condition, from memory if it was asked of this state before.
+
+        Applications ask many questions under few filters, such as one for each of their users.
+        """
+        if self._matching_generation != meta["generation"]:
+            self._matching_generation = int(meta["generation"])
+            self._matching.clear()
+        key = (condition[0], json.dumps(condition[1]))
+        rows = self._matching.pop(key, None)
+        if rows is None:
+            rows = array("q", matching_rows(connection, condition))
+        self._matching[key] = rows  # the latest at the end
+        while len(self._matching) > 1 and sum(map(len, self._matching.values())) > _KEPT_ROWS:
+            del self._matching[next(iter(self._matching))]
+        return rows
 
     def write(self, connection: sqlite3.Connection, meta: Mapping[str, Any]) -> Path | None:
         """Write the file of the present state and have the database vouch for it.

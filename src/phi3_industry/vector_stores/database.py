@@ -269,7 +269,7 @@ class Database:
         try:
             connection.execute("BEGIN IMMEDIATE")
             try:
-                _quick_check(connection)
+                _check_pages(connection)
                 migrate(connection, self.folder)
                 connection.execute("COMMIT")
             except BaseException:
@@ -329,7 +329,7 @@ class Database:
 
 
 def _check(connection: sqlite3.Connection) -> int:
-    _quick_check(connection)
+    _check_pages(connection)
     meta = read_meta(connection)
     seal = meta["lexical_seal"]
     if (
@@ -344,8 +344,8 @@ def _check(connection: sqlite3.Connection) -> int:
     return count
 
 
-def _quick_check(connection: sqlite3.Connection) -> None:
-    for (line,) in connection.execute("PRAGMA quick_check(1)"):
+def _check_pages(connection: sqlite3.Connection) -> None:
+    for (line,) in connection.execute("PRAGMA integrity_check(1)"):
         if line != "ok":
             raise DamagedContentError(str(line))
 

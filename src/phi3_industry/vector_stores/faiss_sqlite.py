@@ -442,7 +442,7 @@ class FaissSQLiteVectorStore(AsyncCalls):
                     connection,
                     meta,
                     query,
-                    index=lambda: self._accelerator.at(connection, meta),
+                    accelerator=self._accelerator,
                     mmr_threshold=threshold,
                 )
                 for query, threshold in zip(queries, thresholds, strict=True)

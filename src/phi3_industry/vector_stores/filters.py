@@ -35,6 +35,8 @@ _COMPARISONS = {
     FilterOperator.LT: "<",
     FilterOperator.LTE: "<=",
 }
+# A filter with more values is answered by reading each node's metadata.
+_MOST_LOOKS = 20
 _NUMBERS = "('integer', 'real', 'true', 'false')"
 # Conditions on one key's entry `m` of json_each: m.type is its JSON type, m.value its value.
 _IN_ARRAY = "(m.type = 'array' AND EXISTS (SELECT 1 FROM json_each(m.value) AS e WHERE {test}))"
@@ -85,9 +87,36 @@ def _filter_to_sql(entry: MetadataFilter) -> Condition:
         )
         return _exists(entry.key, (filled, []), negated=True)
     if operator in (FilterOperator.NE, FilterOperator.NIN):
-        positive = _equals if operator == FilterOperator.NE else _is_in
-        return _exists(entry.key, positive(entry), negated=True)
-    return _exists(entry.key, _TESTS[operator](entry), negated=False)
+        positive = FilterOperator.EQ if operator == FilterOperator.NE else FilterOperator.IN
+        sql, values = _filter_to_sql(entry.model_copy(update={"operator": positive}))
+        return f"NOT {sql}", values
+    sql, values = _exists(entry.key, _TESTS[operator](entry), negated=False)
+    if operator in (FilterOperator.EQ, FilterOperator.IN) and (written := _as_written(entry)):
+        looks = " OR ".join(["instr(nodes.metadata, ?)"] * len(written))
+        return f"(({looks}) AND {sql})", [*written, *values]
+    return sql, values
+
+
+def _as_written(entry: MetadataFilter) -> list[object]:
+    """Return what the text of matching metadata contains, or nothing if that may vary.
+
+    Looking for a text takes a tenth of the time of reading JSON. Beyond printable ASCII, and for
+    0, 1 and numbers that are not whole, one value can be written in several ways.
+    """
+    values = entry.value if isinstance(entry.value, list) else [entry.value]
+    if entry.operator == FilterOperator.EQ and values is entry.value:
+        return []
+    if entry.operator == FilterOperator.IN and values is not entry.value:
+        return []
+    if not 0 < len(values) <= _MOST_LOOKS or not all(map(_is_plain, [entry.key, *values])):
+        return []
+    return [f"{json.dumps(entry.key)}: {json.dumps(value)}" for value in values]
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, str):
+        return value.isascii() and value.isprintable()
+    return type(value) is int and 1 < abs(value) < 10**15
 
 
 def _exists(key: str, test: Condition, *, negated: bool) -> Condition:

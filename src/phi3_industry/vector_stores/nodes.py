@@ -41,8 +41,9 @@ def choice(node_ids: Sequence[str] | None, filters: MetadataFilters | None) -> C
 
 def matching_rows(connection: sqlite3.Connection, condition: Condition) -> list[int]:
     """Return the numbers of the rows that meet a condition, ascending."""
-    sql = f"SELECT row FROM nodes WHERE {condition[0]} ORDER BY row"  # noqa: S608 - no values in it
-    return [row for (row,) in connection.execute(sql, condition[1])]
+    sql = f"SELECT row FROM nodes WHERE {condition[0]}"  # noqa: S608 - no values in it
+    # sorted here, for SQLite would read the whole table to have them in order
+    return sorted(row for (row,) in connection.execute(sql, condition[1]))
 
 
 def has_document(connection: sqlite3.Connection, ref_doc_id: str | None) -> bool:

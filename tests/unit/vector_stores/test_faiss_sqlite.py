@@ -91,6 +91,70 @@ def test_filters_are_exact(store, node):
     assert ask(store, [1, 0], filters=only(site="Rome")).ids == []
 
 
+def test_rows_of_a_filter_are_remembered_only_while_nothing_changes(store, node, monkeypatch):
+    from phi3_industry.vector_stores import accelerator
+
+    asked: list[str] = []
+    look = accelerator.matching_rows
+    monkeypatch.setattr(
+        accelerator,
+        "matching_rows",
+        lambda connection, condition: asked.append(condition[0]) or look(connection, condition),
+    )
+    store.add([node(f"n{i}", [1, i], site="Oslo" if i % 2 else "Bergen") for i in range(8)])
+    for _ in range(3):
+        assert set(ask(store, [1, 0], filters=only(site="Oslo")).ids) == {"n1", "n3", "n5", "n7"}
+    assert len(asked) == 1
+    assert ask(store, [1, 0], filters=only(site="Rome")).ids == []
+    store.delete_nodes(["n3"])
+    store.add([node("new", [1, 1], site="Oslo")])
+    assert set(ask(store, [1, 0], filters=only(site="Oslo")).ids) == {"n1", "n5", "n7", "new"}
+    assert len(asked) == 3
+
+
+def test_adding_takes_nodes_as_they_come(store, node, monkeypatch):
+    monkeypatch.setattr("phi3_industry.vector_stores.faiss_sqlite._BATCH", 10)
+    waiting = 0
+    most = 0
+
+    def stream():
+        nonlocal waiting, most
+        for number in range(95):
+            waiting += 1
+            most = max(most, waiting)
+            yield node(f"n{number % 90}", [math.cos(number), math.sin(number)])
+
+    put = store._batches
+
+    def counted(nodes, ids):
+        nonlocal waiting
+        for batch in put(nodes, ids):
+            waiting = 0
+            yield batch
+
+    monkeypatch.setattr(FaissSQLiteVectorStore, "_batches", lambda self, *args: counted(*args))
+    assert len(store.add(stream())) == 95
+    assert most == 10
+    assert (store.count, store.generation) == (90, 1)
+    assert ask(store, [math.cos(94), math.sin(94)], 1).ids == [
+        "n4"
+    ]  # the last of several with one id
+
+
+async def test_a_stream_that_breaks_off_changes_nothing(store, node, monkeypatch):
+    monkeypatch.setattr("phi3_industry.vector_stores.faiss_sqlite._BATCH", 2)
+    store.add([node("a", [1, 0])])
+
+    def stream():
+        yield from [node("b", [1, 0]), node("c", [1, 0]), node("d", [1, 0])]
+        raise RuntimeError("the source is gone")
+
+    with pytest.raises(RuntimeError, match="the source is gone"):
+        await store.async_add(stream())
+    assert (store.count, store.generation) == (1, 1)
+    assert store.verify().count == 1
+
+
 def test_filters_that_let_many_rows_through_are_exact(store, node):
     vectors = np.random.default_rng(0).standard_normal((2000, 8))
     store.add([node(f"n{i}", list(v), even=i % 2) for i, v in enumerate(vectors)])

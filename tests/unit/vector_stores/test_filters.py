@@ -185,3 +185,21 @@ def test_numbers_beyond_64_bits_and_long_lists_are_compared(store, node):
         filters=[MetadataFilter(key="n", operator=FilterOperator.IN, value=among)]
     )
     assert ours(store, listed) == {"b"}
+
+
+@pytest.mark.parametrize("value", ["v", 2003, "Bergen 5", '"v"'])
+def test_a_value_is_found_whatever_stands_beside_it(store, node, value):
+    """The quick look into the text of the metadata lets nothing through that is not equal."""
+    store.add(
+        [
+            node("equal", [1, 0], key=value),
+            node("nested", [1, 0], other={"key": value}),
+            node("quoted", [1, 0], other=f'"key": "{value}"'),
+            node("longer", [1, 0], key=f"{value}0"),
+            node("listed", [1, 0], key=[value]),
+            node("as float", [1, 0], key=float(value) if isinstance(value, int) else value),
+        ]
+    )
+    for operator, wanted in ((FilterOperator.EQ, value), (FilterOperator.IN, [value, "none"])):
+        entry = MetadataFilter(key="key", operator=operator, value=wanted)
+        assert ours(store, MetadataFilters(filters=[entry])) == {"equal", "as float"}

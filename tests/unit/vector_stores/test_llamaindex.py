@@ -9,10 +9,15 @@ import pytest
 from llama_index.core import Document, StorageContext, VectorStoreIndex
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.ingestion import DocstoreStrategy, IngestionPipeline
+from llama_index.core.llms import MockLLM
 from llama_index.core.node_parser import SentenceSplitter
 from llama_index.core.schema import IndexNode, TextNode
 from llama_index.core.storage.docstore import SimpleDocumentStore
-from llama_index.core.vector_stores.types import VectorStoreQueryMode
+from llama_index.core.vector_stores.types import (
+    MetadataFilter,
+    MetadataFilters,
+    VectorStoreQueryMode,
+)
 
 from phi3_industry.vector_stores import FaissSQLiteVectorStore
 
@@ -65,6 +70,69 @@ def test_an_index_from_documents_finds_them(index):
     }
 
 
+MODES = {
+    "default": ["pump"],
+    "text_search": ["pump"],
+    "sparse": ["pump"],
+    "hybrid": ["pump"],
+    "mmr": ["pump"],
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("fusion", [{}, {"alpha": 0.3}])
+async def test_every_mode_works_through_retrievers_and_query_engines(index, mode, fusion):
+    settings = {"similarity_top_k": 1, "vector_store_query_mode": mode, **fusion}
+    assert found(index, "pump delivers water", **settings) == MODES[mode]
+    retriever = index.as_retriever(**settings)
+    hits = await retriever.aretrieve("pump delivers water")
+    assert [hit.node.ref_doc_id for hit in hits] == MODES[mode]
+    engine = index.as_query_engine(llm=MockLLM(), **settings)
+    for response in (
+        engine.query("pump delivers water"),
+        await engine.aquery("pump delivers water"),
+    ):
+        assert [hit.node.ref_doc_id for hit in response.source_nodes] == MODES[mode]
+
+
+@pytest.mark.parametrize("mode", ["svm", "logistic_regression", "linear_regression"])
+def test_a_mode_that_is_not_offered_is_refused_through_the_index(index, mode):
+    with pytest.raises(ValueError, match=f"'{mode}' is not offered .* it offers: default, text"):
+        found(index, "pump", vector_store_query_mode=mode)
+
+
+@pytest.mark.parametrize(("threshold", "second"), [(1.0, "twin"), (0.0, "motor")])
+def test_mmr_obeys_the_threshold_that_llamaindex_passes(index, threshold, second):
+    index.insert(Document(id_="twin", text="the pump delivers water water"))
+    settings = {
+        "similarity_top_k": 2,
+        "vector_store_query_mode": "mmr",
+        "vector_store_kwargs": {"mmr_threshold": threshold},
+    }
+    hits = found(index, "the pump delivers water", **settings)
+    assert hits[0] == "pump"
+    assert (hits[1] == "twin") == (second == "twin")
+
+
+def test_nested_filters_and_document_ids_work_through_the_index(index):
+    either = MetadataFilters(
+        condition="or",
+        filters=[
+            MetadataFilters(filters=[MetadataFilter(key="site", value="Rome")]),
+            MetadataFilter(key="missing", value="x", operator="!="),
+        ],
+    )
+    settings = {"similarity_top_k": 9, "filters": either}
+    assert set(found(index, "the", **settings)) == {"pump", "valve", "motor"}
+    assert found(index, "the", doc_ids=["valve"], **settings) == ["valve"]
+    rome = MetadataFilters(filters=[MetadataFilter(key="site", value="Rome")])
+    for mode in MODES:
+        hits = found(
+            index, "the pump", filters=rome, similarity_top_k=9, vector_store_query_mode=mode
+        )
+        assert hits in (["valve"], [])  # by words, "pump" is not in Rome
+
+
 async def test_an_index_is_searched_asynchronously(index):
     hits = await index.as_retriever(similarity_top_k=1).aretrieve("water pump")
     assert [hit.node.ref_doc_id for hit in hits] == ["pump"]
@@ -112,11 +180,29 @@ def test_a_pipeline_with_upserts_keeps_one_copy(store):
         docstore_strategy=DocstoreStrategy.UPSERTS_AND_DELETE,
     )
     pipeline.run(documents=DOCUMENTS)
+    generation = store.generation
     pipeline.run(documents=DOCUMENTS)
-    assert store.count == 3
+    assert (store.count, store.generation) == (3, generation)
     pipeline.run(documents=[Document(id_="pump", text="the pump stopped"), DOCUMENTS[1]])
     texts = {node.ref_doc_id: node.get_content() for node in store.get_nodes()}
     assert texts == {"pump": "the pump stopped", "valve": "the valve closes slowly"}
+
+
+@pytest.mark.parametrize("strategy", [DocstoreStrategy.UPSERTS, DocstoreStrategy.DUPLICATES_ONLY])
+def test_other_docstore_strategies_keep_what_they_promise(store, strategy):
+    pipeline = IngestionPipeline(
+        transformations=[SentenceSplitter(), WordEmbedding()],
+        vector_store=store,
+        docstore=SimpleDocumentStore(),
+        docstore_strategy=strategy,
+    )
+    pipeline.run(documents=DOCUMENTS)
+    pipeline.run(documents=DOCUMENTS)
+    assert store.count == 3
+    pipeline.run(documents=[Document(id_="pump", text="the pump stopped")])
+    texts = sorted(node.get_content() for node in store.get_nodes() if node.ref_doc_id == "pump")
+    upserts = strategy == DocstoreStrategy.UPSERTS
+    assert texts == ["the pump stopped"] if upserts else [DOCUMENTS[0].text, "the pump stopped"]
 
 
 async def test_a_pipeline_runs_asynchronously(store):
