@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryMode
 
+from phi3_industry.vector_stores.accelerator import Accelerator
 from phi3_industry.vector_stores.dense import Hit, diversified, scan
 from phi3_industry.vector_stores.filters import Condition, filters_to_sql, is_among
 from phi3_industry.vector_stores.fusion import reciprocal_rank_fusion
 from phi3_industry.vector_stores.lexical import match_expression, query_terms
-from phi3_industry.vector_stores.nodes import matching_rows
 from phi3_industry.vector_stores.similarity import prepared
-from phi3_industry.vector_stores.vector_index import VectorIndex
 
 __all__ = ["check_query", "search"]
 
@@ -74,7 +73,7 @@ def search(
     meta: Mapping[str, Any],
     query: VectorStoreQuery,
     *,
-    index: Callable[[], VectorIndex],
+    accelerator: Accelerator,
     mmr_threshold: float | None,
 ) -> list[Hit]:
     """Answer a query that :func:`check_query` has passed.
@@ -83,7 +82,7 @@ def search(
         connection: A connection inside a snapshot.
         meta: The store's properties in it.
         query: The query.
-        index: Returns the FAISS index at that snapshot; called only if it is needed.
+        accelerator: Gives the FAISS index at that snapshot, and the rows of filters.
         mmr_threshold: From 0 (only diversity) to 1 (only similarity).
 
     Returns:
@@ -101,20 +100,20 @@ def search(
     vector = prepared(query.query_embedding or [], metric=metric, dimensions=dimensions, what=what)
     if dimensions is None:
         return []
-    rows = None if condition is None else matching_rows(connection, condition)
+    rows = condition and accelerator.rows_matching(connection, meta, condition)
 
     def nearest(depth: int) -> list[Hit]:
         if rows is not None and len(rows) <= _SCANNED_ROWS:
             return scan(connection, vector, depth, rows=rows, metric=metric)
-        return index().search(connection, vector, depth, rows=rows)
+        return accelerator.at(connection, meta).search(connection, vector, depth, rows=rows)
 
     if mode == VectorStoreQueryMode.DEFAULT:
         return nearest(k)
     if mode == VectorStoreQueryMode.MMR:
         hits = nearest(max(_MMR_CANDIDATES, 10 * k))
         threshold = 0.5 if mmr_threshold is None else mmr_threshold
-        rows = [row for row, _ in hits]
-        return diversified(connection, vector, k, rows=rows, threshold=threshold, metric=metric)
+        near = [row for row, _ in hits]
+        return diversified(connection, vector, k, rows=near, threshold=threshold, metric=metric)
     dense = nearest(max(k, _FUSION_DEPTH))
     depth = query.sparse_top_k or max(k, _FUSION_DEPTH)
     lexical = _lexical(connection, text, depth, condition=condition)
