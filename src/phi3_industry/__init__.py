@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from phi3_industry.embeddings.phi3 import Phi3Embedding
     from phi3_industry.evaluation.compare import compare_strategies
     from phi3_industry.finetuning.dataset import TrainingSetBuilder
+    from phi3_industry.finetuning.embedding import EmbeddingFinetuneEngine
     from phi3_industry.finetuning.trainer import LoraFinetuneEngine
     from phi3_industry.knowledge_base import KnowledgeBase
     from phi3_industry.llms.phi3 import Phi3LLM
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from phi3_industry.vector_stores.faiss_sqlite import FaissSQLiteVectorStore
 
 __all__ = [
+    "EmbeddingFinetuneEngine",
     "FaissSQLiteVectorStore",
     "HybridQueryEngine",
     "HybridRetriever",
@@ -42,6 +44,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _MODULES = {
+    "EmbeddingFinetuneEngine": "phi3_industry.finetuning.embedding",
     "FaissSQLiteVectorStore": "phi3_industry.vector_stores.faiss_sqlite",
     "HybridQueryEngine": "phi3_industry.query_engine.hybrid",
     "HybridRetriever": "phi3_industry.retrievers.hybrid",

@@ -117,6 +117,7 @@ def test_a_bare_import_loads_nothing_heavy() -> None:
         "embeddings",
         "finetuning.trainer",
         "finetuning.dataset",
+        "finetuning.embedding",
     ],
 )
 def test_rooms_are_imported_without_torch(module: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -16,24 +17,22 @@ from typing import Any
 import torch
 from sentence_transformers import SentenceTransformer
 
+from phi3_industry.embeddings.adapters import (
+    EMBEDDING_METHOD,
+    check_reading,
+    reading_fingerprint,
+)
 from phi3_industry.models.adapter import attach_adapter, check_fits
 from phi3_industry.models.fingerprints import config_hash
 from phi3_industry.models.manifest import AdapterManifest
 
 __all__ = [
-    "EMBEDDING_METHOD",
     "Encoder",
     "EncoderFacts",
-    "adapter_hash",
     "encoder_facts",
     "merge_adapter",
-    "prompts_fingerprint",
 ]
 
-EMBEDDING_METHOD = "embedding-lora"
-"""The method in the manifest of an adapter that was trained to embed."""
-
-_COMPUTING_FILES = ("adapter_config.json", "adapter_model.safetensors")
 _SAMPLED_NUMBERS = 64
 
 
@@ -78,9 +77,8 @@ class Encoder:
         task_type: What PEFT calls the kind of model.
         bfloat16: Whether it may compute in bfloat16, its LoRA layers apart.
         base: What the adapter's manifest says of the model.
-        query_prompt: Text put before each query.
-        text_prompt: Text put before each passage.
-        prompt_fingerprint: Fingerprint of prompts and pooling.
+        reading: How a text becomes a vector: ``query_prompt`` and ``text_prompt``, and
+            ``pooling`` where it can be chosen.
     """
 
     model: SentenceTransformer
@@ -89,9 +87,17 @@ class Encoder:
     task_type: str
     bfloat16: bool
     base: Any
-    query_prompt: str
-    text_prompt: str
-    prompt_fingerprint: str
+    reading: dict[str, str]
+
+    @property
+    def reading_fingerprint(self) -> str:
+        """Fingerprint of ``reading``."""
+        return reading_fingerprint(self.reading)
+
+    @property
+    def method(self) -> str:
+        """The method that the manifest of an adapter for it names."""
+        return EMBEDDING_METHOD
 
 
 def encoder_facts(model: SentenceTransformer, *, name: str, revision: str | None) -> EncoderFacts:
@@ -113,26 +119,13 @@ def encoder_facts(model: SentenceTransformer, *, name: str, revision: str | None
     )
 
 
-def prompts_fingerprint(*, query_prompt: str, text_prompt: str, pooling: str | None = None) -> str:
-    """Tell apart the ways in which a text becomes a model's input and its states a vector."""
-    text = json.dumps([query_prompt, text_prompt, pooling])
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def adapter_hash(manifest: AdapterManifest) -> str:
-    """Tell adapters apart by what computes, for a store's identity."""
-    files = [manifest.files[name] for name in _COMPUTING_FILES]
-    return hashlib.sha256(" ".join(files).encode()).hexdigest()[:16]
-
-
 def merge_adapter(
     model: SentenceTransformer,
     folder: str | PathLike[str],
     manifest: AdapterManifest,
     *,
     facts: EncoderFacts,
-    query_prompt: str,
-    text_prompt: str,
+    reading: Mapping[str, str],
 ) -> None:
     """Check an adapter and add its weights to those of a model, which then costs what it did.
 
@@ -141,20 +134,16 @@ def merge_adapter(
         folder: The adapter folder.
         manifest: Its manifest, with every file checked.
         facts: What the model is.
-        query_prompt: The text that it is to put before each query.
-        text_prompt: The text that it is to put before each passage.
+        reading: How it is to read texts.
 
     Raises:
         AdapterError: It is no LoRA adapter.
         AdapterMismatchError: It was trained on another model or with other prompts.
     """
     folder = Path(folder)
-    check_fits(
-        manifest,
-        facts,  # type: ignore[arg-type]  # of an encoder the same facts as of a LoadedModel
-        adapter=folder,
-        prompt_fingerprint=prompts_fingerprint(query_prompt=query_prompt, text_prompt=text_prompt),
-    )
+    check_reading(manifest, reading, adapter=folder)
+    # of an encoder these are the facts that a LoadedModel has of a language model
+    check_fits(manifest, facts, adapter=folder)  # type: ignore[arg-type]
     attached = attach_adapter(model[0].auto_model, folder, internal_name="default")
     attached.merge_and_unload()
 

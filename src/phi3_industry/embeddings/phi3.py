@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 from collections.abc import Sequence
 from os import PathLike, fspath
@@ -14,6 +13,7 @@ from llama_index.core.base.embeddings.base import Embedding
 from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr
 from llama_index.core.callbacks import CallbackManager
 
+from phi3_industry.embeddings.adapters import adapter_hash, check_reading
 from phi3_industry.embeddings.role_cache import CachedByRole
 from phi3_industry.engines.base import Pooling
 from phi3_industry.errors import ConfigurationError
@@ -101,6 +101,7 @@ class Phi3Embedding(CopiesShareWeights, CachedByRole):
     max_length: int = Field(gt=0)
 
     _llm: Phi3LLM = PrivateAttr()
+    _adapter_checked: bool = PrivateAttr(default=False)
 
     def __init__(
         self,
@@ -166,6 +167,7 @@ class Phi3Embedding(CopiesShareWeights, CachedByRole):
             ConfigurationError: ``dimensions`` is more than the model has.
         """
         self._llm.load()
+        self._check_adapter()
         self._checked_dimensions()
         return self
 
@@ -193,10 +195,10 @@ class Phi3Embedding(CopiesShareWeights, CachedByRole):
             identity["quantization"] = quantization
         if self.revision is not None:
             identity["revision"] = self.revision
+        self._check_adapter()
         manifest = self._llm.adapter_manifest()
         if manifest is not None:
-            files = [manifest.files[name] for name in sorted(manifest.files) if _computes(name)]
-            identity["adapter"] = hashlib.sha256(" ".join(files).encode()).hexdigest()[:16]
+            identity["adapter"] = adapter_hash(manifest)
         return identity
 
     # --- adapters -----------------------------------------------------------------------------
@@ -220,8 +222,7 @@ class Phi3Embedding(CopiesShareWeights, CachedByRole):
         return phi3_encoder(
             loaded,
             pooling=self.pooling,
-            query_prompt=self.query_instruction,
-            text_prompt=self.text_instruction,
+            reading=self._reading(),
             max_length=self.max_length,
         )
 
@@ -258,9 +259,26 @@ class Phi3Embedding(CopiesShareWeights, CachedByRole):
     async def _aget_text_embeddings(self, texts: list[str]) -> list[Embedding]:
         return await asyncio.to_thread(self._get_text_embeddings, texts)
 
+    def _reading(self) -> dict[str, str]:
+        return {
+            "query_prompt": self.query_instruction,
+            "text_prompt": self.text_instruction,
+            "pooling": self.pooling,
+        }
+
+    def _check_adapter(self) -> None:
+        """Refuse to read otherwise than the adapter was trained to, once."""
+        if self._adapter_checked:
+            return
+        manifest = self._llm.adapter_manifest()
+        if manifest is not None:
+            check_reading(manifest, self._reading(), adapter=Path(str(self.adapter)))
+        self._adapter_checked = True
+
     def _embed(self, texts: Sequence[str], instruction: str) -> list[Embedding]:
         import numpy as np
 
+        self._check_adapter()
         size = self._checked_dimensions()
         chat_format = self._llm.base_model.chat_format
         inputs = [
@@ -317,7 +335,3 @@ def _check_nothing_else(**settings: Any) -> None:
             f"Phi3Embedding was given an llm, and {given} besides, which say how to load another "
             "model. Give either."
         )
-
-
-def _computes(file_name: str) -> bool:
-    return file_name in ("adapter_config.json", "adapter_model.safetensors")

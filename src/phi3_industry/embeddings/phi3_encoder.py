@@ -5,14 +5,14 @@ This module imports torch and sentence-transformers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import InputModule
 
-from phi3_industry.embeddings.encoder import Encoder, prompts_fingerprint
+from phi3_industry.embeddings.encoder import Encoder
 from phi3_industry.engines.base import Pooling
 from phi3_industry.models.adapter import resolve_target_modules
 from phi3_industry.models.embedding_input import embedding_input
@@ -22,15 +22,14 @@ __all__ = ["phi3_encoder"]
 
 
 def phi3_encoder(
-    loaded: LoadedModel, *, pooling: Pooling, query_prompt: str, text_prompt: str, max_length: int
+    loaded: LoadedModel, *, pooling: Pooling, reading: Mapping[str, str], max_length: int
 ) -> Encoder:
     """Make a base model ready to be trained as an embedding.
 
     Args:
         loaded: A base model that nothing else uses.
         pooling: ``"last"`` or ``"mean"``.
-        query_prompt: Text put before each query.
-        text_prompt: Text put before each passage.
+        reading: Its prompts and its pooling, for the manifest.
         max_length: Tokens of prompt and text that are read.
     """
     module = _Phi3Module(loaded, pooling=pooling, max_length=max_length)
@@ -41,11 +40,7 @@ def phi3_encoder(
         task_type="CAUSAL_LM",
         bfloat16=loaded.dtype == "bfloat16",
         base=loaded,
-        query_prompt=query_prompt,
-        text_prompt=text_prompt,
-        prompt_fingerprint=prompts_fingerprint(
-            query_prompt=query_prompt, text_prompt=text_prompt, pooling=pooling
-        ),
+        reading=dict(reading),
     )
 
 

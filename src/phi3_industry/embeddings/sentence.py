@@ -23,14 +23,9 @@ from llama_index.embeddings.huggingface.utils import (
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from phi3_industry.embeddings.adapters import adapter_hash
 from phi3_industry.embeddings.batching import halved_without_memory, like_length_batches
-from phi3_industry.embeddings.encoder import (
-    Encoder,
-    adapter_hash,
-    encoder_facts,
-    merge_adapter,
-    prompts_fingerprint,
-)
+from phi3_industry.embeddings.encoder import Encoder, encoder_facts, merge_adapter
 from phi3_industry.embeddings.role_cache import CachedByRole
 from phi3_industry.embeddings.sentence_model import (
     EMBEDDED_MODEL,
@@ -162,8 +157,7 @@ class SentenceEmbedding(CachedByRole, HuggingFaceEmbedding):
                 adapter,
                 manifest,
                 facts=encoder_facts(model, name=short_name(model_name), revision=revision),
-                query_prompt=query_instruction or "",
-                text_prompt=text_instruction or "",
+                reading=_reading(query_instruction, text_instruction),
             )
         compute_type = compute_in(model, dtype, name=short_name(model_name))
         fields: dict[str, Any] = {
@@ -212,8 +206,7 @@ class SentenceEmbedding(CachedByRole, HuggingFaceEmbedding):
             "embedding_model": short_name(self.model_name),
             "dimensions": self.dimensions,
             "normalize": self.normalize,
-            "query_prompt": self.query_instruction or "",
-            "text_prompt": self.text_instruction or "",
+            **_reading(self.query_instruction, self.text_instruction),
         }
         if self.revision is not None:
             identity["revision"] = self.revision
@@ -245,10 +238,6 @@ class SentenceEmbedding(CachedByRole, HuggingFaceEmbedding):
         )
         model.max_seq_length = self.max_length
         base = encoder_facts(model, name=short_name(self.model_name), revision=self.revision)
-        prompts = {
-            "query_prompt": self.query_instruction or "",
-            "text_prompt": self.text_instruction or "",
-        }
         body = model.float()[0].auto_model
         return Encoder(
             model=model,
@@ -257,8 +246,7 @@ class SentenceEmbedding(CachedByRole, HuggingFaceEmbedding):
             task_type="FEATURE_EXTRACTION",
             bfloat16=self.compute_type == "bfloat16",
             base=base,
-            prompt_fingerprint=prompts_fingerprint(**prompts),
-            **prompts,
+            reading=_reading(self.query_instruction, self.text_instruction),
         )
 
     def with_adapter(self, adapter: str | os.PathLike[str]) -> Self:
@@ -329,6 +317,10 @@ def _load(
         **settings,
     )
     return model, weights
+
+
+def _reading(query_instruction: str | None, text_instruction: str | None) -> dict[str, str]:
+    return {"query_prompt": query_instruction or "", "text_prompt": text_instruction or ""}
 
 
 def _checked_dimensions(model: Any, asked: int | None, *, name: str) -> int:
