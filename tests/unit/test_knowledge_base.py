@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +11,7 @@ from llama_index.core import VectorStoreIndex
 from llama_index.core.embeddings import MockEmbedding
 from llama_index.core.llms import MockLLM
 from llama_index.core.schema import Document
-from llama_index.core.vector_stores import MetadataFilter, MetadataFilters
+from llama_index.core.vector_stores import FilterOperator, MetadataFilter, MetadataFilters
 
 from phi3_industry.errors import (
     IngestionError,
@@ -153,6 +155,28 @@ def test_documents_of_llama_index_are_added_and_updated(kb: KnowledgeBase) -> No
     documents[2] = Document(text="Text 2.", id_="d2", metadata={"author": "me"})
     report = kb.add(documents)
     assert (report.unchanged, report.updated) == (["d0"], ["d1", "d2"])
+
+
+def test_rows_of_a_database_are_added_and_brought_up_to_date(
+    kb: KnowledgeBase, tmp_path: Path
+) -> None:
+    file = tmp_path / "plant.db"
+    with contextlib.closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("CREATE TABLE pumps (tag TEXT, load REAL)")
+        connection.execute("INSERT INTO pumps VALUES ('P-1', 2.5), ('P-2', 3.5)")
+    query = "SELECT * FROM pumps ORDER BY tag"
+    assert kb.add_sql(f"sqlite:///{file}", query, name="pumps").added == ["pumps"]
+    assert texts(kb) == {"tag: P-1; load: 2.5", "tag: P-2; load: 3.5"}
+    assert kb.add_sql(f"sqlite:///{file}", query, name="pumps").unchanged == ["pumps"]
+    with contextlib.closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("DELETE FROM pumps WHERE tag = 'P-1'")
+    assert kb.add_sql(f"sqlite:///{file}", query, name="pumps").updated == ["pumps"]
+    assert texts(kb) == {"tag: P-2; load: 3.5"}
+    assert str(file) not in str([node.metadata for node in kb.vector_store.get_nodes()])
+    filters = MetadataFilters(
+        filters=[MetadataFilter(key="cell:load", value=3, operator=FilterOperator.GT)]
+    )
+    assert len(kb.vector_store.get_nodes(filters=filters)) == 1
 
 
 def test_documents_with_one_id_are_refused(kb: KnowledgeBase) -> None:

@@ -127,3 +127,18 @@ def test_the_work_on_hostile_text_grows_with_its_length_alone(text: str) -> None
 def test_limit_below_one_is_refused() -> None:
     with pytest.raises(ValueError, match="max_tokens is 0; it must be at least 1"):
         split_text("a", max_tokens=0, count_tokens=words)
+
+
+def test_code_is_cut_only_where_it_alone_is_too_long() -> None:
+    prose = " ".join(f"w{n}" for n in range(12))
+    code = "a = 1\n\nb = 2\n\nc = 3"
+    text = f"{prose}\n\n{code}\n\n{prose}"
+    span = (len(prose) + 2, len(prose) + 2 + len(code))
+    count = lambda text: len(text.split())  # noqa: E731 - as short as can be
+    kept = split_text(text, max_tokens=16, min_tokens=13, count_tokens=count, whole=[span])
+    assert kept == [prose, code, prose]
+    cut = split_text(text, max_tokens=16, min_tokens=13, count_tokens=count)
+    assert code not in cut
+    small = split_text(text, max_tokens=6, count_tokens=count, whole=[span])
+    assert all(count(piece) <= 6 for piece in small)
+    assert " ".join(small).split() == text.split()

@@ -131,3 +131,18 @@ def test_inline_marks_are_removed_and_content_is_kept(marked: str, plain: str) -
 )
 def test_marks_in_thousands_are_read_like_few(text: str, shown: str) -> None:
     assert "".join(part for _, part in sections(read(text))) == shown
+
+
+def test_date_of_the_front_matter_is_the_documents() -> None:
+    text = "---\ntitle: Pump\ndate: 2024-05-01T08:00\n---\n\nText."
+    document = read_markdown(text, fallback_title="x")
+    assert (document.title, document.date) == ("Pump", "2024-05-01")
+    assert read_markdown(text.replace("2024-05-01", "May"), fallback_title="x").date == ""
+
+
+def test_code_is_marked_as_whole() -> None:
+    document = read_markdown("Text.\n\n```\n  a\n\n  b\n```\n", fallback_title="x")
+    [block] = document.blocks
+    assert isinstance(block, TextBlock)
+    [(start, end)] = block.whole
+    assert block.text[start:end] == "  a\n\n  b"

@@ -164,3 +164,48 @@ def test_limits_of_the_embedding_lower_the_defaults() -> None:
 def test_contradicting_settings_are_refused() -> None:
     with pytest.raises(ValueError, match="min_tokens is 300 and max_tokens is 200"):
         SectionNodeParser(max_tokens=200, min_tokens=300)
+
+
+def test_date_stands_at_the_end_of_the_context_and_in_the_metadata() -> None:
+    document = parse_document(b"---\ndate: 2024-05-01\n---\n# T\n\n## A\n\none", name="m.md")
+    [node] = parser().nodes_of(document, document_id="m.md")
+    assert node.metadata["context_header"] == "T > A > 2024-05-01"
+    assert node.metadata["date"] == "2024-05-01"
+
+
+def test_group_of_rows_is_a_part_of_their_context_and_of_their_source() -> None:
+    data = b"Item,2019,2018\nSales:,,\nPumps,5 (1),4\nCosts:,,\nPumps,2,1\n(1) Estimated.,,\n"
+    nodes = parser().nodes_of(parse_document(data, name="t.csv"), document_id="t.csv")
+    assert [node.get_content(MetadataMode.LLM) for node in nodes] == [
+        "t > Sales\nItem: Pumps; 2019: 5 (1); 2018: 4; (1): Estimated.",
+        "t > Costs\nItem: Pumps; 2019: 2; 2018: 1",
+    ]
+    assert nodes[1].metadata["source_id"] == "t.csv#Costs > Pumps"
+    assert nodes[1].metadata["group"] == "Costs"
+
+
+def test_amounts_and_dates_are_typed_for_filters_beside_the_cells() -> None:
+    data = "Tag;Load (t);Pressure;Checked\nP-1;3;12,5 bar;1.5.2024\nP-2;4;3 bar;2.5.2024\n"
+    nodes = parser().nodes_of(parse_document(data.encode(), name="t.csv"), document_id="t.csv")
+    assert nodes[0].text == "Tag: P-1; Load (t): 3; Pressure: 12,5 bar; Checked: 1.5.2024"
+    typed = {key: value for key, value in nodes[0].metadata.items() if ":" in key}
+    assert typed == {
+        "cell:Tag": "P-1",
+        "cell:Load (t)": 3,
+        "unit:Load (t)": "t",
+        "cell:Pressure": "12,5 bar",
+        "number:Pressure": 12.5,
+        "unit:Pressure": "bar",
+        "cell:Checked": "1.5.2024",
+        "date:Checked": "2024-05-01",
+    }
+
+
+def test_code_block_is_one_node_where_it_fits() -> None:
+    words = "word " * 30
+    code = "a = 1\n\nb = 2\n\n" * 5
+    text = f"# T\n\n## A\n\n{words}\n\n```\n{code}```\n\n{words}"
+    nodes = parser(max_tokens=48, min_tokens=20).nodes_of(
+        parse_document(text.encode(), name="m.md"), document_id="m.md"
+    )
+    assert sum(code.strip() in node.text for node in nodes) == 1

@@ -12,7 +12,13 @@ import pypdf
 import pytest
 
 from phi3_industry.errors import IngestionError, MissingDependencyError
-from phi3_industry.ingestion import ReadLimits, TextBlock, parse_document, read_document
+from phi3_industry.ingestion import (
+    KNOWN_ENDINGS,
+    ReadLimits,
+    TextBlock,
+    parse_document,
+    read_document,
+)
 from phi3_industry.ingestion.delimited import find_delimiter
 from phi3_industry.ingestion.source import SourceDocument
 from phi3_industry.ingestion.tables import Table
@@ -58,7 +64,7 @@ def test_text_without_title_is_named_after_its_file() -> None:
     assert (document.title, len(document.blocks)) == ("a b c", 1)
 
 
-@pytest.mark.parametrize("name", ["a.txt", "a.md", "a.html", "a.csv", "a.docx", "a.xlsx", "a.pdf"])
+@pytest.mark.parametrize("name", [f"a{ending}" for ending in KNOWN_ENDINGS])
 def test_empty_file_has_no_blocks(name: str) -> None:
     assert parse_document(b" \n", name=name).blocks == ()
 
@@ -131,6 +137,47 @@ def test_sheet_with_too_many_rows_is_refused() -> None:
     data = excel_file(lambda book: [book.active.append([i, i]) for i in range(20)])
     with pytest.raises(IngestionError, match="sheet 'Sheet': The sheet has more than 10 rows"):
         parse_document(data, name="a.xlsx", limits=ReadLimits(rows=10))
+
+
+def fill_merged(workbook: openpyxl.Workbook) -> None:
+    sheet = workbook.active
+    sheet.title = "Pumps"
+    for row in (
+        ["Tag", "Size", None, "Site"],
+        [None, "L", "W", None],
+        ["P-1", 3, 4, "North"],
+        ["P-2", 5, 6, None],
+        ["Spare parts"],
+        ["P-3", 7, 8, "South"],
+    ):
+        sheet.append(row)
+    for cells in ("A1:A2", "B1:C1", "D1:D2", "D3:D4", "A5:D5"):
+        sheet.merge_cells(cells)
+
+
+def test_merged_cells_name_columns_rows_and_groups() -> None:
+    [table] = tables(parse_document(excel_file(fill_merged), name="a.xlsx"))
+    assert table.columns == ("Tag", "Size L", "Size W", "Site")
+    assert table.rows == (
+        ("P-1", "3", "4", "North"), ("P-2", "5", "6", "North"), ("P-3", "7", "8", "South"),
+    )  # fmt: skip
+    assert table.groups == ((), (), ("Spare parts",))
+
+
+def test_sheet_may_hold_several_tables() -> None:
+    def fill(workbook: openpyxl.Workbook) -> None:
+        sheet = workbook.active
+        sheet.title = "Plant"
+        for row in (
+            ["Tag", "Load"], ["P-1", 2], ["P-2", 3], [], [],
+            ["Valve list"], ["Valve", "Size", "Site"], ["V-1", "DN 50", "North"],
+        ):  # fmt: skip
+            sheet.append(row)
+
+    found = tables(parse_document(excel_file(fill), name="a.xlsx"))
+    assert [(table.name, table.columns) for table in found] == [
+        ("Plant", ("Tag", "Load")), ("Plant: Valve list", ("Valve", "Size", "Site")),
+    ]  # fmt: skip
 
 
 # Word
@@ -264,6 +311,18 @@ def test_encrypted_pdf_is_refused() -> None:
         parse_document(blank_pdf(password="secret"), name="a.pdf")
 
 
+def test_page_gives_its_date_its_code_and_the_groups_of_a_table() -> None:
+    page = (
+        b'<head><meta property="article:published_time" content="2024-05-01T08:00Z"></head>'
+        b"<p>Run:</p><pre>a = 1\n\n  b</pre><table><tr><th>Tag<th>A<th>B</tr>"
+        b"<tr><td colspan=3>Spare parts</tr><tr><td>P-1<td>2<td>3</tr></table>"
+    )
+    document = parse_document(page, name="a.html")
+    assert document.date == "2024-05-01"
+    assert sections(document) == [((), "Run:\n\na = 1\n\n  b")]
+    assert tables(document)[0].groups == (("Spare parts",),)
+
+
 # what is wrong
 
 
@@ -309,7 +368,14 @@ def test_declared_entities_are_refused(name: str, encoding: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "module"),
-    [("a.docx", "docx"), ("a.xlsx", "openpyxl"), ("a.pdf", "pypdf"), ("a.html", "bs4")],
+    [
+        ("a.docx", "docx"),
+        ("a.xlsx", "openpyxl"),
+        ("a.pptx", "pptx"),
+        ("a.parquet", "pyarrow.parquet"),
+        ("a.pdf", "pypdf"),
+        ("a.html", "bs4"),
+    ],
 )
 def test_missing_package_is_named_with_the_extra(
     name: str, module: str, monkeypatch: pytest.MonkeyPatch
