@@ -14,6 +14,9 @@ __all__ = ["IGNORED", "TokenizedRow", "tokenize_rows"]
 IGNORED = -100
 """Label of a token that carries no loss, as torch's cross-entropy has it."""
 
+_MOST_CHARACTERS_A_TOKEN = 128
+"""No token of the family is longer: the longest are runs of spaces in Phi-4's vocabulary."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizedRow:
@@ -56,6 +59,14 @@ def tokenize_rows(
     """
     tokenized = []
     for number, row in enumerate(rows, start=1):
+        characters = sum(len(message["content"]) for message in [*row.prompt, *row.completion])
+        if characters > max_length * _MOST_CHARACTERS_A_TOKEN:
+            raise TrainingDataError(
+                f"The row of question '{row.question_id}' has {characters} characters, which "
+                f"cannot fit into {max_length} tokens. Index the documents in smaller nodes.",
+                record=number,
+                field="prompt",
+            )
         prompt, completion = _encode(row, chat_format)
         if len(completion) <= len(chat_format.end_of_turn_ids):
             raise TrainingDataError(

@@ -13,7 +13,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
+from safetensors import SafetensorError
 from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallback
 from trl import SFTConfig, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
@@ -89,7 +91,8 @@ def train_adapter(
         The trained adapter.
 
     Raises:
-        EngineError: The loss was lost before there was any checkpoint.
+        EngineError: The loss was lost before there was any checkpoint, or memory ran out.
+        OSError: A checkpoint could not be written.
         ConfigurationError: The rows of a step cannot be shared among the processes.
     """
     _keep_differentiable(loaded.model)
@@ -106,6 +109,10 @@ def train_adapter(
     earlier = curve.points[-1].seconds if curve.points else 0.0
     try:
         trainer.train(resume_from_checkpoint=None if resume_from is None else str(resume_from))
+    except (RuntimeError, MemoryError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        raise _out_of_memory(trainer.state.global_step, report) from error
     finally:
         watcher.close()
     seconds = earlier + time.monotonic() - started
@@ -148,6 +155,23 @@ def failure(curve: LossCurve, report: PreflightReport, *, at: int, kept: str = "
         f"Training stopped at step {at}: the loss {what} (the last losses were {last or 'none'}). "
         f"{kept or 'There was no checkpoint yet.'} Lower learning_rate, now "
         f"{report.recipe.learning_rate:g}, or max_grad_norm, now {report.config.max_grad_norm:g}."
+    )
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # torch's own class is for GPUs; on a CPU it says it in words alone
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+        "can't allocate memory" in str(error)
+    )
+
+
+def _out_of_memory(step: int, report: PreflightReport) -> EngineError:
+    recipe = report.recipe
+    advice = "" if recipe.gradient_checkpointing else ", or gradient_checkpointing=True"
+    return EngineError(
+        f"Memory ran out after step {step} with batch_size {recipe.batch_size} (estimated were: "
+        f"{report.memory}). Take batch_size={max(1, recipe.batch_size // 2)} with "
+        f"gradient_accumulation_steps={2 * recipe.gradient_accumulation_steps}{advice}."
     )
 
 
@@ -328,6 +352,17 @@ class _QuietTrainer(SFTTrainer):  # type: ignore[misc]  # TRL ships no type info
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """Write no card into checkpoints."""
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Word a full disk as one; torch and safetensors each have an error of their own."""
+        try:
+            super()._save_checkpoint(model, trial)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            raise OSError(
+                f"The checkpoint of step {self.state.global_step} cannot be written to "
+                f"'{self.args.output_dir}' ({error}). Free some room; finetune(resume=True) then "
+                "goes on from the last complete one."
+            ) from error
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """Save the adapter alone."""

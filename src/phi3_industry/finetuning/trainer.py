@@ -144,7 +144,8 @@ class LoraFinetuneEngine:
             FileExistsError: ``output_dir`` holds something else than an adapter of ours, or an
                 interrupted run could go on.
             OSError: There is too little room on the disk.
-            EngineError: The loss was lost; the last good adapter is in a folder of its own.
+            EngineError: The loss was lost, and the last good adapter is in a folder of its own; or
+                memory ran out.
         """
         from phi3_industry.finetuning.preflight import check_output, preflight
 
@@ -164,9 +165,8 @@ class LoraFinetuneEngine:
             resume=resume,
             writes=self._process.leads,
         )
-        if resume:
-            found = f"It goes on after step {step_of(resume_from)}." if resume_from else ""
-            self._say(found or "There is no checkpoint to go on from; training begins anew.")
+        if resume_from is not None:
+            self._say(f"It goes on after step {step_of(resume_from)}.")
         from phi3_industry.finetuning.sft import failure, train_adapter
 
         trained = train_adapter(

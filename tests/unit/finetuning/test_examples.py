@@ -74,6 +74,15 @@ def test_row_that_is_too_long_is_refused_and_never_cut(
     assert caught.value.record == 1
 
 
+def test_row_of_ten_megabytes_is_refused_before_it_is_tokenised(
+    loaded: LoadedModel, train_set: TrainingSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    huge = replace(train_set.rows[0], prompt=[{"role": "user", "content": "x" * 10_000_000}])
+    monkeypatch.setattr(loaded.chat_format, "encode_messages", None)
+    with pytest.raises(TrainingDataError, match=r"has 100000\d\d characters, which cannot fit"):
+        tokenize_rows([huge], loaded.chat_format, max_length=512)
+
+
 def test_empty_answer_is_refused(loaded: LoadedModel, train_set: TrainingSet) -> None:
     empty = replace(train_set.rows[0], completion=[{"role": "assistant", "content": ""}])
     with pytest.raises(TrainingDataError, match="has no answer to train on"):

@@ -123,6 +123,48 @@ def test_loss_that_is_lost_leaves_the_last_good_adapter(
     assert metrics["validation_loss_after"] < metrics["validation_loss_before"]
 
 
+def test_full_disk_ends_a_run_that_goes_on_when_there_is_room(
+    whole: Path, tiny_phi3: Path, train_set: TrainingSet, tmp_path: Path
+) -> None:
+    import torch
+
+    tuner = engine(tiny_phi3, train_set, tmp_path / "pumps")
+    save, written = torch.save, []
+
+    def fill_up(value: Any, path: Any, **options: Any) -> None:
+        written.append(path)
+        if "checkpoint-6" in str(path):
+            Path(path).write_bytes(b"half")
+            raise RuntimeError("PytorchStreamWriter failed writing file")
+        save(value, path, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "save", fill_up)
+        with pytest.raises(OSError, match=r"checkpoint of step 6 cannot be written .* Free some"):
+            tuner.finetune()
+    assert written
+    assert not (tmp_path / "pumps").exists()
+    tuner.finetune(resume=True)
+    assert losses(tmp_path / "pumps") == pytest.approx(losses(whole), abs=1e-4)
+
+
+def test_memory_that_runs_out_is_said_with_what_would_help(
+    tiny_phi3: Path, train_set: TrainingSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    from trl import SFTTrainer
+
+    def run_out(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(SFTTrainer, "training_step", run_out)
+    with pytest.raises(
+        EngineError, match=r"after step 0 with batch_size 4 .* batch_size=2 with gradient_acc"
+    ):
+        engine(tiny_phi3, train_set, tmp_path / "pumps").finetune()
+    assert not (tmp_path / "pumps").exists()
+
+
 def test_training_stops_when_held_out_rows_get_no_better(
     tiny_phi3: Path, train_set: TrainingSet, tmp_path: Path
 ) -> None:
