@@ -11,8 +11,9 @@ Each set of questions is asked of six arms through the same knowledge base and q
 - ``instruct`` and ``rag_instruct``: with an adapter trained on the same questions as plain
   instruction and answer.
 
-Every answer of an arm and a seed is one JSON file in the output folder; what is there is not
-computed again, so a run that was stopped goes on where it was. Adapters are kept, too.
+The answers of an arm and a seed are one JSON file in the output folder; what is there is not
+computed again, so a run that was stopped goes on where it was, and seeds, arms and sets can be
+added. Adapters are kept, too. Other settings need another folder or ``--fresh``.
 
 What is printed: the right fact in the house's format (the reference to the letter) and the
 right fact in any format, in per cent of the answerable questions; abstention, of the unanswerable;
@@ -28,6 +29,7 @@ import argparse
 import json
 import random
 import shutil
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
@@ -386,6 +388,22 @@ def _sets(options: argparse.Namespace) -> list[QuestionSet]:
     return sets
 
 
+def _check_settings(options: argparse.Namespace) -> None:
+    """Refuse to mix what was computed under other settings."""
+    free = ("output", "fresh", "sets", "arms", "seeds", "threads")
+    chosen = {name: str(value) for name, value in vars(options).items() if name not in free}
+    path = options.output / "settings.json"
+    if path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        changed = [name for name in chosen if before.get(name) != chosen[name]]
+        if changed:
+            sys.exit(
+                f"'{options.output}' holds answers under another {', '.join(changed)}. Choose "
+                "another folder, or begin anew with --fresh."
+            )
+    path.write_text(json.dumps(chosen, indent=1) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     """Read the command line and run."""
     options = _options()
@@ -394,6 +412,7 @@ def main() -> None:
     if options.fresh:
         shutil.rmtree(options.output, ignore_errors=True)
     options.output.mkdir(parents=True, exist_ok=True)
+    _check_settings(options)
     summaries = {}
     for given in _sets(options):
         bench = Bench(given, options)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from real_table_cells import Cell, possible_cells
+from real_table_cells import Cell, cells_of, possible_cells
 
 from phi3_industry.grounding.questions import Question, load_questions
 
@@ -135,9 +135,11 @@ def tables_set(
         rng.sample(part, min(len(part), most))
         for part, most in zip(parts, (train, test), strict=True)
     ]
-    taken = {cell.question.casefold() for cell in cells}
+    every = [cell for file in files for cell in cells_of(file, folder=documents)[0]]
+    taken = {cell.question.casefold() for cell in every}
+    columns = sorted({cell.column for cell in cells})
     records = [
-        [_cell_record(cell) for cell in chosen] + _absent(part, taken, rng, count)
+        [_cell_record(cell) for cell in chosen] + _absent(part, columns, taken, rng, count)
         for chosen, part, count in zip(drawn, parts, (train // 5, unanswerable), strict=True)
     ]
     return QuestionSet(
@@ -161,10 +163,9 @@ def _cell_record(cell: Cell) -> dict[str, Any]:
 
 
 def _absent(
-    cells: Sequence[Cell], taken: set[str], rng: random.Random, count: int
+    cells: Sequence[Cell], columns: Sequence[str], taken: set[str], rng: random.Random, count: int
 ) -> list[dict[str, Any]]:
     """Ask rows for columns that only other tables have."""
-    columns = sorted({cell.column for cell in cells})
     rows = sorted({(cell.file, cell.row) for cell in cells})
     records: dict[str, dict[str, Any]] = {}
     for _ in range(100 * count):
