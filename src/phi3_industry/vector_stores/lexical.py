@@ -21,10 +21,10 @@ handed terms between spaces, which its plainest tokenizer leaves as they are.
   and comes first. Codes, numbers, short words and scripts without spaces have no stems.
 
 Why so: stems by cutting need no list, no dictionary and no guess at the language of a question of
-five words. Against Snowball's stemmers, of which there is none for Czech, they are as good in
-English and Russian and better in Swedish; character 4-grams find about as much in an index four
-times as large (``benchmarks/lexical_languages.py``). As long words count by two terms and short
-ones by one, the many short words of any language weigh less.
+five words. Against Snowball's stemmers, of which there is none for Czech, they are about as good
+in English and Russian and better in Swedish; pieces of four letters find about as much in an index
+several times as large (``benchmarks/lexical_languages.py``). As long words count by two terms and
+short ones by one, the many short words of any language weigh less.
 
 No word is dropped as a stop word, since a stop word of one language is a unit or a name in another
 ("10 A"); words that are everywhere are left out at query time by counting.
