@@ -18,9 +18,10 @@ added. Adapters are kept, too. Other settings need another folder or ``--fresh``
 What is printed: the right fact in the house's format (the reference to the letter) and the
 right fact in any format, in per cent of the answerable questions; abstention, of the unanswerable;
 over-refusal, of the answerable. Differences to RAG alone are means over the seeds with paired 95 %
-intervals that draw whole documents. Then the same prompts with 0 to 4 distractors beside the right
-passage; and, for each slice of the recipe made of the held-out questions, how often the adapter
-does the right thing less often than the base (``harm``, in points).
+intervals that draw whole documents, or rows of tables. Then the same prompts with 0 to 4
+distractors beside the right passage; and, for each slice of the recipe made of the held-out
+questions, by how many points more often the adapter does the right thing than the base: what is
+below zero is harm.
 """
 
 from __future__ import annotations
@@ -239,7 +240,6 @@ def _outcome(question: Question, body: str, *, abstained: bool) -> dict[str, Any
         "value": value_match(said, question.answers),
         "over_refusal": abstained,
         "body": body,
-        "cluster": question.gold_ids[0].partition("#")[0] if question.gold_ids else question.id,
     }
 
 
@@ -291,12 +291,8 @@ def measure(bench: Bench, options: argparse.Namespace) -> dict[str, Any]:
     for arm in options.arms:
         seeds = options.seeds[:1] if arm in ("base", "rag") else options.seeds
         found[arm] = [bench.answers(arm, seed) for seed in seeds]
-    clusters = {
-        name: outcome.get("cluster", name)
-        for answers in found.values()
-        for name, outcome in answers[0].items()
-    }
     test = bench.given.test
+    clusters = {question.id: bench.given.cluster_of(question) for question in test}
     summary: dict[str, Any] = {
         "note": bench.given.note,
         "train_questions": len(bench.given.train),
