@@ -97,6 +97,9 @@ def _campaign(options: argparse.Namespace, work: Path) -> Tally:
             continue
         read_manifest(folder)  # refuses a damaged one
         found = _losses(folder)
+        if len(found) != len(expected):
+            tally.failed.append(f"run {tally.runs} took {len(found) - 1} steps")
+            continue
         difference = max(abs(a - b) for a, b in zip(found, expected, strict=True))
         tally.largest_difference = max(tally.largest_difference, difference)
         if not difference <= _TOLERANCE:

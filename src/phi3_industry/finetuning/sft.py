@@ -5,6 +5,7 @@ This module imports torch, PEFT and TRL; it is imported when training begins.
 
 from __future__ import annotations
 
+import json
 import math
 import time
 import warnings
@@ -107,24 +108,22 @@ def train_adapter(
     _keep_float32(model)
     started = time.monotonic()
     earlier = curve.points[-1].seconds if curve.points else 0.0
-    try:
-        trainer.train(resume_from_checkpoint=None if resume_from is None else str(resume_from))
-    except (RuntimeError, MemoryError) as error:
-        if not _is_out_of_memory(error):
-            raise
-        raise _out_of_memory(trainer.state.global_step, report) from error
-    finally:
-        watcher.close()
+    ended = None if resume_from is None else _ended_at(resume_from, report.config)
+    if ended is not None:
+        take_back(model, ended)
+        step = step_of(ended)
+    else:
+        _run(trainer, report, resume_from=resume_from, watcher=watcher)
+        step = trainer.state.global_step
     seconds = earlier + time.monotonic() - started
-    step = trainer.state.global_step
     if watcher.failed_at is not None:
         good = _last_good(run_folder, curve, watcher.failed_at)
         if good is None:
             raise failure(curve, report, at=watcher.failed_at)
         take_back(trainer.model, good)
         step = step_of(good)
-    elif report.config.early_stopping_patience and trainer.state.best_global_step:
-        step = trainer.state.best_global_step
+    elif ended is None and report.config.early_stopping_patience:
+        step = trainer.state.best_global_step or step
     scores = BeforeAndAfter(before=before, after=score_slices(trainer.model, *held_out))
     if scores.loss is not None:
         curve.validation[0], curve.validation[step] = scores.loss
@@ -136,6 +135,31 @@ def train_adapter(
         failed_at=watcher.failed_at,
         save=lambda folder: _save(trainer, folder, initial=run_folder / _INITIAL),
     )
+
+
+def _run(
+    trainer: Any, report: PreflightReport, *, resume_from: Path | None, watcher: Watcher
+) -> None:
+    try:
+        trainer.train(resume_from_checkpoint=None if resume_from is None else str(resume_from))
+    except (RuntimeError, MemoryError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        raise _out_of_memory(trainer.state.global_step, report) from error
+    finally:
+        watcher.close()
+
+
+def _ended_at(checkpoint: Path, config: FinetuneConfig) -> Path | None:
+    """Find the weights of a run that had taken its last step and was killed after it.
+
+    Resumed there, transformers 5.23 takes a step too many if that is not the end of an epoch.
+    """
+    state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    if state["global_step"] < state["max_steps"]:
+        return None
+    best = state.get("best_global_step") if config.early_stopping_patience else None
+    return checkpoint.with_name(f"checkpoint-{best}") if best else checkpoint
 
 
 def failure(curve: LossCurve, report: PreflightReport, *, at: int, kept: str = "") -> EngineError:
