@@ -98,9 +98,10 @@ class HybridRetriever(BaseRetriever):
 
     It works on any LlamaIndex vector store. Both searches obey the filters exactly; on our own
     store each round of searches sees one state of it. Where a store has a hybrid mode of its own
-    (Qdrant, Milvus, pgvector), the sparse side of that is the search by words; a store without
-    one is searched by meaning alone, and each :class:`RetrievedNode` says so. It needs no LLM,
-    asks for no package of OpenAI's, and changes no node.
+    (Qdrant, Milvus, pgvector), the sparse side of that is the search by words. A store without
+    one is searched by meaning alone, and each :class:`RetrievedNode` says so; pieces of words
+    then still help to order what was found. It needs no LLM, asks for no package of OpenAI's,
+    and changes no node.
 
     Over any index::
 
