@@ -266,17 +266,9 @@ class TrainingSetBuilder:
         evidence = [gather_evidence(question, self._retriever) for question in progress(asked)]
         assembly.drop("no retrieved passage holds the answer", _without_gold(evidence))
         suspects = label_suspects(evidence, house)
-        known: frozenset[str] = frozenset()
-        if reader is not None:
-            prompt = self._renderer.prompt
-            misread = [e for e in evidence if reads_answer(e, reader, prompt) is False]
-            if misread:
-                suspects["the reader finds another answer"] = [e.question.id for e in misread]
-            known = frozenset(
-                item.question.id
-                for item in evidence
-                if knows_answer(item.question, reader, prompt, samples=known_samples)
-            )
+        misread, known = self._ask_reader(evidence, reader, known_samples)
+        if misread:
+            suspects["the reader finds another answer"] = misread
         splits, split_by = split_questions(evidence, share=validation_share, seed=self._seed)
         leaks = _leaks(evidence, splits)
         kept = [item for item in evidence if item.question.id not in leaks]
@@ -343,14 +335,37 @@ class TrainingSetBuilder:
                 )
         elif isinstance(questions, str | PathLike):
             questions = load_questions(questions)
-        kept = []
-        for question in questions or ():
+        kept: list[Question] = []
+        seen: set[str] = set()
+        for number, question in enumerate(questions or (), start=1):
+            if question.id in seen:
+                raise TrainingDataError(
+                    f"The id '{question.id}' is there already. Give each question its own.",
+                    record=number,
+                    field="id",
+                )
+            seen.add(question.id)
             texts = (question.question, question.reference or "", *question.answers)
             if sum(map(len, texts)) > MOST_CHARS:
                 assembly.drop(f"it has more than {MOST_CHARS} characters", [question.id])
             else:
                 kept.append(question)
         return with_house_form(kept, glossary) if glossary else kept
+
+    def _ask_reader(
+        self, evidence: Sequence[Evidence], reader: LLM | None, known_samples: int
+    ) -> tuple[list[str], frozenset[str]]:
+        """Find the questions that a reader answers otherwise, and those it knows by itself."""
+        if reader is None:
+            return [], frozenset()
+        prompt = self._renderer.prompt
+        misread = [e.question.id for e in evidence if reads_answer(e, reader, prompt) is False]
+        known = (
+            item.question.id
+            for item in evidence
+            if knows_answer(item.question, reader, prompt, samples=known_samples)
+        )
+        return misread, frozenset(known)
 
     def _drafter(self, evidence: Sequence[Evidence], glossary: Glossary | None) -> Drafter:
         return Drafter(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from llama_index.core.schema import TextNode
 
+from phi3_industry.errors import TrainingDataError
 from phi3_industry.finetuning.checks import row_problem
 from phi3_industry.finetuning.dataset import TrainingSetBuilder
 from phi3_industry.finetuning.glossary import Glossary, Term
@@ -72,6 +73,11 @@ def test_ten_megabyte_question_is_left_out_and_the_rest_stays(
     built = TrainingSetBuilder(retriever).build([*questions, big], validation_share=0)
     assert built.report.dropped["it has more than 1000000 characters"] == ["big"]
     assert built.report.counts["train"]["grounded"] == 8
+
+
+def test_two_questions_of_one_id_are_refused(retriever: Any, questions: list[Question]) -> None:
+    with pytest.raises(TrainingDataError, match="record 3, field 'id': The id 'q1' is there"):
+        TrainingSetBuilder(retriever).build([*questions[:2], questions[0]])
 
 
 def test_row_far_beyond_the_window_is_not_even_counted(retriever: Any, tmp_path: Any) -> None:
