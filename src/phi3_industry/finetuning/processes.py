@@ -73,6 +73,9 @@ class ThisProcess:
 def share_rows(recipe: Recipe, process: ThisProcess) -> Recipe:
     """Divide the rows of an optimiser step among the processes.
 
+    Where the rows of an epoch do not fill its last step, accelerate fills it with rows from the
+    epoch's beginning, so that each process has some; one process would take a shorter step.
+
     Args:
         recipe: The recipe for one process.
         process: One of the processes.
