@@ -24,22 +24,18 @@ def run(*arguments: str) -> str:
 
 
 def totals(table: str) -> list[int]:
-    (line,) = re.findall(r"^all .*$", table, flags=re.MULTILINE)
+    (line,) = re.findall(r"^all  .*$", table, flags=re.MULTILINE)
     return [int(number.replace(",", "")) for number in line.split()[1:]]
 
 
-@pytest.mark.parametrize("case", ["disk", "malice", "swap", "writers"])
-def test_nothing_goes_wrong(case):
-    old, new, refused, wrong = totals(run("--case", case, "--trials", "8"))
+def test_nothing_goes_wrong():
+    cases = ["disk", "malice", "swap", "writers"]
+    if shutil.which("cc"):
+        cases.append("write")
+    chosen = [argument for case in cases for argument in ("--case", case)]
+    old, new, refused, wrong = totals(run(*chosen, "--trials", "5"))
     assert wrong == 0
-    assert old + new + refused >= 8
-
-
-@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
-def test_no_write_that_fails_does_harm():
-    ended = totals(run("--case", "write", "--trials", "6"))
-    assert ended[3] == 0
-    assert ended[2] >= 6
+    assert min(old, new, refused) >= 10
 
 
 @pytest.mark.slow
