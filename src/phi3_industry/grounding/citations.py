@@ -26,8 +26,10 @@ from phi3_industry.grounding.prompt import ABSTENTION
 __all__ = ["Citation", "ParsedAnswer", "parse_answer", "repair", "verify"]
 
 _MARKER = re.compile(r"\[(\d{1,4})\]")
+_JOINED = re.compile(r"[-‐‑–/_.@'’&+]\w")
+_FREE_NUMBER = re.compile(r"(?<![A-Za-z\d.,/_-])\d+(?:[.,/-]\d+)*(?![A-Za-z\d_-])")
 _LEAST_QUOTED_SHARE = 0.5
-_LEAST_SHARE_OF_WORDS = 0.75
+_LEAST_SHARE_OF_WORDS = 2 / 3
 _LEAST_WORDS = 3
 
 
@@ -90,10 +92,11 @@ def verify(text: str, passages: Sequence[str]) -> list[Citation]:
     verified if
 
     - its first clause, up to a punctuation mark or the end, stands in the cited passage word for
-      word: a house may add terms of its own after a quoted fact, ``[2] 38.2 bar | PDIS``;
+      word, and what follows adds no number: a house may add terms of its own after a quoted fact,
+      ``[2] 38.2 bar | PDIS``;
     - or one unbroken run of the passage makes up at least half of it and holds every number in
       it;
-    - or the claim has three words or more, and words of the passage make up three quarters of
+    - or the claim has three words or more, and words of the passage make up two thirds of
       it and every number in it: a sentence around a fact, ``[2] The pressure is 38.2 bar.``
 
     Compatibility forms, letter case and runs of white space do not count in the comparison; words
@@ -216,7 +219,7 @@ def _quote(claim: str, passage: str) -> tuple[str, bool]:
 
     for end in _clause_ends(folded):
         start = find_whole(folded_passage, folded[:end])
-        if start >= 0:
+        if start >= 0 and _adds_no_number(folded[end:], folded_passage):
             return spelled(start, end), True
     begin, end, start = _longest_shared(folded, folded_passage)
     if end == begin:
@@ -237,12 +240,22 @@ def _in_own_words(claim: str, passage: str) -> bool:
     return shared >= _LEAST_SHARE_OF_WORDS * sum(map(len, words))
 
 
+def _adds_no_number(rest: str, passage: str) -> bool:
+    """Tell whether what follows a clause holds no number but those of the passage.
+
+    Numbers that belong to a code of letters and digits, such as ``TOIL-2``, are terms.
+    """
+    return set(_FREE_NUMBER.findall(rest)) <= set(numbers_in(passage))
+
+
 def _clause_ends(text: str) -> list[int]:
     """Give the places where a first clause may end, longest first."""
     ends = []
     for end in range(1, len(text) + 1):
         if text[end - 1].isspace() or not is_boundary(text, end) or not count_words(text[:end]):
             continue
+        if _JOINED.match(text, end):
+            continue  # inside a word such as P-4471
         following = text[end:].lstrip()
         if not following or not (following[0].isalnum() or text[end - 1] in "([{"):
             ends.append(end)

@@ -15,7 +15,15 @@ from llama_index.core.schema import MetadataMode, NodeWithScore
 from phi3_industry.grounding.matching import fold, words_of
 from phi3_industry.grounding.prompt import GroundingPrompt
 
-__all__ = ["EvidenceRules", "Selection", "Superseded", "as_data", "document_order", "passage_text"]
+__all__ = [
+    "EvidenceRules",
+    "Selection",
+    "Superseded",
+    "as_data",
+    "document_of",
+    "document_order",
+    "passage_text",
+]
 
 _FAKE_NUMBER = re.compile(r"\s*\[\d{1,4}\]")
 _LEAST_LIKENESS = 0.5
@@ -36,12 +44,16 @@ class EvidenceRules:
         version_key: Metadata key whose value versions of one document have in common, such as
             the number of a manual.
         date_key: Metadata key of a version's date, as ISO 8601 (``2024-05-31``).
+        trust_key: Metadata key of a number that says how far a document is trusted, 0 where it
+            is missing; higher is more. Where the most trusted passages suffice by themselves,
+            the others are not shown. Takes an LLM that scores answers.
     """
 
     per_source_cap: int | None = None
     passage_order: Literal["document", "relevance"] = "document"
     version_key: str = "version_of"
     date_key: str = "date"
+    trust_key: str = "trust"
 
     def __post_init__(self) -> None:
         if self.per_source_cap is not None and self.per_source_cap < 1:
@@ -92,6 +104,11 @@ class EvidenceRules:
             capped=len(current) - len(kept),
         )
 
+    def tiers(self, nodes: Sequence[NodeWithScore]) -> list[tuple[NodeWithScore, ...]]:
+        """Give the passages of the most trusted documents, then with the next, and so on to all."""
+        levels = sorted({self._trust(node) for node in nodes}, reverse=True)
+        return [tuple(n for n in nodes if self._trust(n) >= level) for level in levels]
+
     def order(self, nodes: Sequence[NodeWithScore]) -> list[int]:
         """Give the indexes of nodes in the order in which they are to be numbered."""
         indexes = range(len(nodes))
@@ -105,10 +122,14 @@ class EvidenceRules:
         count: Counter[str] = Counter()
         kept = []
         for node in nodes:
-            count[_document(node)] += 1
-            if count[_document(node)] <= self.per_source_cap:
+            count[document_of(node)] += 1
+            if count[document_of(node)] <= self.per_source_cap:
                 kept.append(node)
         return kept
+
+    def _trust(self, node: NodeWithScore) -> float:
+        value = node.node.metadata.get(self.trust_key, 0)
+        return float(value) if isinstance(value, int | float) and value == value else 0.0
 
     def _date(self, node: NodeWithScore) -> str:
         """The date as ISO text; empty if there is none that can be read."""
@@ -154,11 +175,13 @@ class Selection:
         passages: What may be shown, best first.
         superseded: Older versions of these.
         capped: How many passages the cap of their document left out.
+        untrusted: How many were set aside since more trusted ones suffice.
     """
 
     passages: tuple[NodeWithScore, ...]
     superseded: tuple[Superseded, ...] = ()
     capped: int = 0
+    untrusted: int = 0
 
 
 def passage_text(node: NodeWithScore) -> str:
@@ -183,7 +206,7 @@ def document_order(node: NodeWithScore) -> tuple[str, int, str, str]:
     """Key that sorts passages by document and place in it, the same for every question."""
     start = getattr(node.node, "start_char_idx", None)
     source_id = str(node.node.metadata.get("source_id", ""))
-    return _document(node), -1 if start is None else int(start), source_id, node.node.node_id
+    return document_of(node), -1 if start is None else int(start), source_id, node.node.node_id
 
 
 def _is_frame(line: str, labels: Sequence[str]) -> bool:
@@ -193,7 +216,8 @@ def _is_frame(line: str, labels: Sequence[str]) -> bool:
     return any(label and fold(plain).lstrip().startswith(label) for label in labels)
 
 
-def _document(node: NodeWithScore) -> str:
+def document_of(node: NodeWithScore) -> str:
+    """Give the id of a node's document, or its own if it has none."""
     return str(node.node.ref_doc_id or node.node.node_id)
 
 

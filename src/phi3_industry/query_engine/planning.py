@@ -17,6 +17,7 @@ from phi3_industry.query_engine.evidence import (
     Selection,
     Superseded,
     as_data,
+    document_of,
     passage_text,
 )
 from phi3_industry.query_engine.models import (
@@ -32,7 +33,13 @@ from phi3_industry.query_engine.signals import (
     retrieval_signals,
     scorer,
 )
-from phi3_industry.query_engine.strategy import Choice, Strategy, choose, suffices
+from phi3_industry.query_engine.strategy import (
+    LEAST_SUFFICIENCY,
+    Choice,
+    Strategy,
+    choose,
+    suffices,
+)
 
 __all__ = ["Plan", "Planner"]
 
@@ -110,8 +117,7 @@ class Planner:
         """
         if self.strategy is not None and not self.strategy.uses_passages:
             return self._closed_book(question, self._asked_for(self.strategy))
-        selection = self.rules.select(nodes)
-        fitted = self._fit(question, selection) if selection.passages else None
+        selection, fitted = self._gather(question, nodes)
         if self.strategy is not None:
             choice = self._asked_for(self.strategy)
             choice = replace(choice, abstains=fitted is None)
@@ -133,25 +139,43 @@ class Planner:
 
     def observe(self, question: str, nodes: Sequence[NodeWithScore]) -> Signals:
         """Measure everything that can be known of a question before it is answered."""
-        selection = self.rules.select(nodes)
-        fitted = self._fit(question, selection) if selection.passages else None
+        selection, fitted = self._gather(question, nodes)
         signals = retrieval_signals(selection.passages)
-        signals = self._with_sufficiency(signals, fitted)
+        signals = self._with_sufficiency(signals, selection, fitted)
         return self._with_certainty(question, signals)[0]
 
     def _asked_for(self, strategy: Strategy) -> Choice:
         return Choice(strategy=strategy, reason=f"The strategy '{strategy}' was asked for.")
 
-    def _fit(self, question: str, selection: Selection) -> FittedPrompt:
+    def _gather(
+        self, question: str, nodes: Sequence[NodeWithScore]
+    ) -> tuple[Selection, FittedPrompt | None]:
+        """Select the evidence and fit it into a prompt, from the most trusted documents on."""
+        selection = self.rules.select(nodes)
+        reader = scorer(self.models.reader)
+        tiers = self.rules.tiers(selection.passages)
+        for passages in tiers[:-1]:
+            if reader is None:
+                break
+            fitted = self._fit(question, passages)
+            abstains, *_ = citing_probabilities(reader, fitted.messages, len(fitted.kept))
+            if 1 - abstains >= LEAST_SUFFICIENCY:
+                untrusted = len(selection.passages) - len(passages)
+                return replace(selection, passages=passages, untrusted=untrusted), fitted
+        if not tiers:
+            return selection, None
+        return selection, self._fit(question, selection.passages)
+
+    def _fit(self, question: str, passages: Sequence[NodeWithScore]) -> FittedPrompt:
         llm = self.models.reader
-        texts = [as_data(passage_text(node), self.prompt) for node in selection.passages]
+        texts = [as_data(passage_text(node), self.prompt) for node in passages]
         return self.prompt.fit(
             question,
             texts,
             count_tokens=token_counter(llm),
             context_window=usable_window(llm),
             max_new_tokens=llm.metadata.num_output,
-            order=self.rules.order(selection.passages),
+            order=self.rules.order(passages),
         )
 
     # --- signals ------------------------------------------------------------------------------
@@ -163,23 +187,28 @@ class Planner:
         signals = retrieval_signals(selection.passages)
         if self.calibration is not None:
             if self.calibration.needs("sufficiency"):
-                signals = self._with_sufficiency(signals, fitted)
+                signals = self._with_sufficiency(signals, selection, fitted)
             if self.calibration.needs("certainty"):
                 return self._with_certainty(question, signals)
             return signals, None
-        signals = self._with_sufficiency(signals, fitted)
+        signals = self._with_sufficiency(signals, selection, fitted)
         enough = suffices(signals, min_score=self.min_score)
         if enough or self.models.expert is None:
             return signals, None
         return self._with_certainty(question, signals)
 
-    def _with_sufficiency(self, signals: Signals, fitted: FittedPrompt | None) -> Signals:
+    def _with_sufficiency(
+        self, signals: Signals, selection: Selection, fitted: FittedPrompt | None
+    ) -> Signals:
         """Ask the reader whether it would cite; engines keep what it read for the answer."""
         reader = scorer(self.models.reader)
         if fitted is None or reader is None:
             return signals
-        abstains, *_ = citing_probabilities(reader, fitted.messages, len(fitted.kept))
-        return replace(signals, sufficiency=1 - abstains)
+        abstains, *citing = citing_probabilities(reader, fitted.messages, len(fitted.kept))
+        sources = [document_of(selection.passages[index]) for index in fitted.kept]
+        best = sources[citing.index(max(citing))]
+        rival = max((p for p, at in zip(citing, sources, strict=True) if at != best), default=0.0)
+        return replace(signals, sufficiency=1 - abstains, rival=rival)
 
     def _with_certainty(
         self, question: str, signals: Signals
@@ -243,6 +272,8 @@ def _with_omissions(reason: str, selection: Selection, fitted: FittedPrompt) -> 
         reason += f" {len(fitted.dropped)} of them did not fit into the prompt."
     if selection.capped:
         reason += f" {selection.capped} more of the same documents were left out."
+    if selection.untrusted:
+        reason += f" {selection.untrusted} of less trusted documents were set aside."
     if selection.superseded:
         dates = ", ".join(f"{old.older_date} by {old.newer_date}" for old in selection.superseded)
         reason += f" Older versions were set aside: {dates}."

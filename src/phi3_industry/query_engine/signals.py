@@ -48,6 +48,8 @@ class Signals:
         sufficiency: Probability with which the model cites a passage and does not abstain, from
             0 to 1; with the adapter if there is one. ``None`` if it cannot be measured or was
             not.
+        rival: Probability with which it cites a passage of another document than the one it cites
+            most probably; a high one says that documents compete, agreeing or not.
         certainty: Geometric mean of the token probabilities that the base model gives to the
             closed-book draft, from 0 to 1; ``None`` as above.
         expert_certainty: The same of the adapter.
@@ -59,6 +61,7 @@ class Signals:
     best_score: float | None = None
     score_margin: float | None = None
     sufficiency: float | None = None
+    rival: float | None = None
     certainty: float | None = None
     expert_certainty: float | None = None
     draft_abstains: bool | None = None

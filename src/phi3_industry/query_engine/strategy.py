@@ -11,6 +11,7 @@ __all__ = [
     "AUTO",
     "LEAST_CERTAINTY",
     "LEAST_SUFFICIENCY",
+    "NOTABLE_RIVAL",
     "Choice",
     "Strategy",
     "choose",
@@ -26,6 +27,9 @@ LEAST_SUFFICIENCY = 0.5
 
 LEAST_CERTAINTY = 0.8
 """Without calibration: mean token probability from which an answer from weights is trusted."""
+
+NOTABLE_RIVAL = 0.2
+"""Probability of citing another document from which the reason mentions it."""
 
 
 class Strategy(StrEnum):
@@ -161,7 +165,10 @@ def _found(signals: Signals, *, min_score: float | None) -> str:
     if signals.sufficiency is None:
         return found
     verdict = "suffice" if signals.sufficiency >= LEAST_SUFFICIENCY else "do not suffice"
+    rival = ""
+    if signals.rival is not None and signals.rival >= NOTABLE_RIVAL:
+        rival = f"; a passage of another document would be cited with {signals.rival:.2f}"
     return (
         f"{found}, which {verdict} (probability {signals.sufficiency:.2f}; "
-        f"{LEAST_SUFFICIENCY:.2f} is required without calibration)"
+        f"{LEAST_SUFFICIENCY:.2f} is required without calibration{rival})"
     )

@@ -159,6 +159,10 @@ SENTENCE = "Tag: P-4471; Discharge pressure: 38.2 bar; Oil: Tovex 32"
         ("[1] The discharge pressure of P-4471 is 39.2 bar.", False),
         ("[1] The suction temperature is low at 38.2 bar.", False),
         ("[1] The oil is Kelmar Supra Ultra 32", False),
+        ("[1] Pump P-4471 takes the grease Kelmar", False),
+        ("[1] Tag: P-4471; Discharge pressure: 99 bar", False),
+        ("[1] P-4471: 99 bar", False),
+        ("[1] 38.2 bar | TOIL-2", True),
     ],
 )
 def test_a_sentence_around_a_fact_is_borne_by_its_words_and_numbers(

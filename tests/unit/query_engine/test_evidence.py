@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from engine_parts import QUESTION, FixedRetriever, ScriptedLLM, engine
+from engine_parts import QUESTION, FixedRetriever, ScoringLLM, ScriptedLLM, engine
 from llama_index.core.schema import NodeRelationship, NodeWithScore, RelatedNodeInfo, TextNode
 
 from phi3_industry.grounding.prompt import DEFAULT_PROMPT, GroundingPrompt
@@ -182,3 +182,40 @@ def test_rules_are_checked() -> None:
         EvidenceRules(per_source_cap=0)
     with pytest.raises(ValueError, match="must be 'document' or 'relevance'"):
         EvidenceRules(passage_order="best")  # type: ignore[arg-type]
+
+
+class TrustingLLM(ScoringLLM):
+    """Finds its answer in passages that speak of 38.2 bar or of 99 bar, and in no others."""
+
+    def score(self, prompt: Any, continuations: Any) -> list[list[float]]:
+        enough = "bar" in prompt[-1]["content"].split("Question:")[0]
+        return [[-5.0 if (text == "[0]") is enough else -0.1] for text in continuations]
+
+
+@pytest.mark.parametrize(("trusted", "shown"), [("38.2 bar", ["good"]), ("dry", ["bad", "good"])])
+def test_less_trusted_documents_are_shown_only_where_the_others_do_not_suffice(
+    trusted: str, shown: list[str]
+) -> None:
+    nodes = [
+        node("bad", "Tag: P-4471; 99 bar", document="a", score=0.9),
+        node("good", f"Tag: P-4471; {trusted}", document="b", score=0.1, trust=1),
+    ]
+    asked = engine(llm=TrustingLLM(), retriever=FixedRetriever(nodes), strategy="rag")
+    response = asked.query(QUESTION)
+    assert names(response.source_nodes) == shown
+    told = "1 of less trusted documents were set aside" in response.metadata["reason"]
+    assert told is (shown == ["good"])
+    # without scores nobody can tell what suffices
+    plain = engine(retriever=FixedRetriever(nodes), strategy="rag").query(QUESTION)
+    assert names(plain.source_nodes) == ["bad", "good"]
+
+
+def test_competing_documents_are_reported() -> None:
+    nodes = [node("a", "x", document="one"), node("b", "y", document="two")]
+    llm = ScoringLLM(chances={(None, "[1]"): 0.5, (None, "[2]"): 0.4})
+    facts = engine(llm=llm, retriever=FixedRetriever(nodes)).query(QUESTION).metadata
+    assert facts["signals"]["rival"] == pytest.approx(0.4 / 0.91)
+    assert "a passage of another document would be cited with 0.44" in facts["reason"]
+    same = [node("a", "x", document="one"), node("b", "y", document="one")]
+    facts = engine(llm=llm, retriever=FixedRetriever(same)).query(QUESTION).metadata
+    assert facts["signals"]["rival"] == 0.0
