@@ -15,7 +15,7 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import Document
 from llama_index.core.vector_stores.types import MetadataFilters
 
-from phi3_industry.errors import IngestionError
+from phi3_industry.errors import IngestionError, StoreError
 from phi3_industry.ingestion.candidates import (
     Candidate,
     from_document,
@@ -34,6 +34,7 @@ from phi3_industry.vector_stores.faiss_sqlite import FaissSQLiteVectorStore
 
 if TYPE_CHECKING:
     from phi3_industry.query_engine.hybrid import HybridQueryEngine
+    from phi3_industry.retrievers.fitting import FitReport
     from phi3_industry.retrievers.hybrid import HybridRetriever
 
 __all__ = ["IngestReport", "KnowledgeBase", "Source"]
@@ -275,16 +276,49 @@ class KnowledgeBase:
 
         Args:
             similarity_top_k: Nodes to find.
-            **settings: What else `HybridRetriever` takes, such as ``filters``.
+            **settings: What else `HybridRetriever` takes, such as ``filters``. Its ``weights``
+                are those that `fit` has found, if they are not given.
         """
         from phi3_industry.retrievers.hybrid import HybridRetriever
 
+        if self._fitted_weights.is_file():
+            settings = {"weights": self._fitted_weights, **settings}
         return HybridRetriever(
             self.index,
             embed_model=self._embed_model,
             similarity_top_k=similarity_top_k,
             **settings,
         )
+
+    def fit(self, questions: Any = None, **settings: Any) -> FitReport:
+        """Fit how meaning and words are weighed in search, and keep what was found.
+
+        Args:
+            questions: Questions with the passages that answer them, as `HybridRetriever.fit`
+                takes them; ``None`` lets the documents ask themselves.
+            **settings: What else `HybridRetriever.fit` takes.
+
+        Returns:
+            What was found. Weights that were adopted are kept beside the store, and every
+            `as_retriever` and `as_query_engine` from now on uses them.
+
+        Raises:
+            StoreError: The knowledge base is open for reading alone.
+        """
+        if self._store.read_only:
+            raise StoreError(
+                f"The knowledge base '{self._store.path}' is open for reading alone, so that no "
+                "fitted weights can be kept. Open it without read_only=True."
+            )
+        retriever = self.as_retriever()
+        report = retriever.fit(questions, **settings)
+        if report.adopted:
+            report.weights.save(self._fitted_weights)
+        return report
+
+    @property
+    def _fitted_weights(self) -> Path:
+        return Path(self._store.path) / "fusion.json"
 
     def as_query_engine(
         self,

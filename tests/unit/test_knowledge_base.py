@@ -4,6 +4,7 @@ import contextlib
 import shutil
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from phi3_industry.errors import (
 )
 from phi3_industry.ingestion import SectionNodeParser
 from phi3_industry.knowledge_base import IngestReport, KnowledgeBase
+from phi3_industry.retrievers.hybrid import HybridRetriever
 
 
 class CountingEmbedding(MockEmbedding):
@@ -357,6 +359,28 @@ def test_retriever_finds_a_row_by_its_key(kb: KnowledgeBase, folder: Path) -> No
     kb.add(folder)
     best = kb.as_retriever(similarity_top_k=1, weights=(0.0, 1.0)).retrieve("What load has P-2?")
     assert best[0].node.metadata["source_id"] == "tables/t.csv#P-2"
+
+
+def test_fitted_weights_are_kept_and_used(
+    kb: KnowledgeBase, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    kb.add(folder)
+    plain = kb.as_retriever().weights
+    question = ("What load has P-1?", ["tables/t.csv#P-1"])
+    report = kb.fit([question])
+    assert (report.questions, report.adopted) == (1, False)
+    assert kb.as_retriever().weights == plain
+    fitted = kb.as_retriever(weights=(0.25, 0.75)).weights
+    monkeypatch.setattr(
+        HybridRetriever, "fit", lambda *_, **__: replace(report, adopted=True, weights=fitted)
+    )
+    kb.fit([question])
+    assert kb.as_retriever().weights == fitted != plain
+    assert kb.as_retriever(weights=plain).weights == plain
+    kb.close()
+    reader = KnowledgeBase.open(tmp_path / "kb", embed_model=kb.embed_model, read_only=True)
+    with reader, pytest.raises(StoreError, match="open for reading alone"):
+        reader.fit([question])
 
 
 def test_query_engine_looks_only_at_what_the_filters_let_through(
