@@ -19,7 +19,7 @@ def load_recipe_rows(folder: Path, *, model: str, limit: int | None, seed: int) 
         limit: Keep this many training rows, drawn by their order; ``None`` keeps all.
         seed: Seed of what is built.
     """
-    if (folder / "rows.jsonl").is_file():
+    if (folder / "report.json").is_file():
         return _first(TrainingSet.load(folder), limit)
     with tempfile.TemporaryDirectory() as name:
         base = KnowledgeBase.open(Path(name) / "kb", embed_model=load_embedding("embedded"))
