@@ -30,14 +30,16 @@ def load_embedding(name: str | os.PathLike[str] = "embedded", **kwargs: Any) -> 
               with a key in ``api_key=`` or ``OPENAI_API_KEY``;
             - ``"jina-embeddings-v2-base-en"``, ``"jina-embeddings-v3"`` and the like: Jina's
               service (extra ``jina``), with a key in ``api_key=`` or ``JINAAI_API_KEY``.
-        **kwargs: Passed to the class that does the work, such as ``device=`` for a local model,
-            or ``dimensions=``, ``api_base=`` and ``max_retries=`` for a service.
+        **kwargs: Passed to the class that does the work, such as ``device=``, ``dtype=`` or the
+            folder of an ``adapter=`` for a local model, ``dimensions=`` for any, or ``api_base=``
+            and ``max_retries=`` for a service.
 
     Returns:
         A LlamaIndex embedding.
 
     Raises:
         ModelLoadError: The model is not there, is damaged, or demands code of its own.
+        AdapterError: The adapter is missing, damaged, or was trained for something else.
         MissingDependencyError: A package is needed that is not installed; names the command.
         ConfigurationError: A service's key is missing.
     """
@@ -72,7 +74,7 @@ def embedding_identity(embed_model: BaseEmbedding) -> dict[str, Any]:
 
     Returns:
         JSON values by name: ``embedding_model`` always; ``dimensions``, ``normalize``,
-        ``query_prompt`` and ``text_prompt`` where they are known.
+        ``query_prompt``, ``text_prompt``, ``weights`` and ``adapter`` where they are known.
     """
     own = getattr(embed_model, "identity", None)
     if callable(own):

@@ -125,7 +125,8 @@ def short_name(name: str) -> str:
 def compute_in(model: SentenceTransformer, asked: ComputeType, *, name: str) -> str:
     """Let a model's body compute in a type; pooling and what follows stay in float32.
 
-    Sums over a text's tokens in bfloat16 would cost more precision than all layers together.
+    Pooled and normalised in bfloat16, vectors would be up to 0.4 % off the length 1, and so would
+    similarities.
 
     Args:
         model: Changed in place.

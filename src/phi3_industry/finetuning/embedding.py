@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -176,10 +177,16 @@ class EmbeddingFinetuneEngine:
         )
         with replaced_folder(path, marker=MANIFEST_NAME) as folder:
             manifest = self._write(
-                folder, encoder, trained, pairs, data=data, held=held, passages=passages,
+                folder,
+                encoder,
+                trained,
+                pairs,
+                data=data,
+                held=held,
+                passages=passages,
                 before=before,
-            )  # fmt: skip
-        _remove(run_folder)
+            )
+        shutil.rmtree(run_folder, ignore_errors=True)
         self._say(f"The adapter is in '{path}'. {_outcome(manifest.metrics)}")
         return manifest
 
@@ -334,12 +341,6 @@ def _check_apart(train: Sequence[Labelled], held: Sequence[Labelled]) -> None:
 def _fingerprint(pairs: Sequence[Pair]) -> str:
     text = json.dumps([asdict(pair) for pair in pairs], ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _remove(run_folder: Path) -> None:
-    import shutil
-
-    shutil.rmtree(run_folder, ignore_errors=True)
 
 
 def _outcome(metrics: Any) -> str:
