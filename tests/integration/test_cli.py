@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -72,6 +74,19 @@ def test_indexing_again_changes_nothing_and_refresh_deletes_what_is_gone(
     (folder / "docs" / "more.md").unlink()
     assert main(["index", "docs", "--refresh"]) == 0
     assert "0 added, 0 updated, 1 unchanged, 1 deleted" in capsys.readouterr().out
+
+
+def test_rows_of_a_database_are_indexed_with_a_query(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with contextlib.closing(sqlite3.connect("plant.db")) as connection, connection:
+        connection.execute("CREATE TABLE fans (tag TEXT, speed REAL)")
+        connection.execute("INSERT INTO fans VALUES ('F-1', 1500), ('F-2', 3000)")
+    query = ["index", "sqlite:///plant.db", "--query", "SELECT * FROM fans ORDER BY tag"]
+    capsys.readouterr()
+    assert main([*query, "--name", "fans", "--summaries", "outline"]) == 0
+    assert "1 added" in capsys.readouterr().out
+    assert "did not answer the query" in failure(capsys, *query[:3], "DELETE FROM fans")
 
 
 # --- bad input: each a clear error, the earlier index intact ------------------------------------

@@ -70,10 +70,8 @@ class OutlineSummaries:
         headings: dict[str, None] = {}
         lines = ""
         for block in blocks:
-            named = (
-                [*block.section[:2], block.name] if isinstance(block, Table) else block.section[:2]
-            )
-            headings |= dict.fromkeys(filter(None, named))
+            named = (block.name or ", ".join(block.columns)) if isinstance(block, Table) else ""
+            headings |= dict.fromkeys(filter(None, (*block.section[:2], named)))
             if isinstance(block, TextBlock) and not lines:
                 lines = _first(one_line(block.text), self.max_chars // 2)
         outline = " · ".join(islice(headings, _HEADINGS))

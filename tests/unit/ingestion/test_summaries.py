@@ -10,7 +10,13 @@ from llama_index.core.llms import CompletionResponse, CustomLLM, LLMMetadata, Mo
 from llama_index.core.schema import BaseNode, MetadataMode
 
 from phi3_industry.errors import IngestionError
-from phi3_industry.ingestion import LLMSummaries, OutlineSummaries, SectionNodeParser
+from phi3_industry.ingestion import (
+    LLMSummaries,
+    OutlineSummaries,
+    SectionNodeParser,
+    TextBlock,
+    parse_document,
+)
 from phi3_industry.ingestion.summaries import as_summaries
 from phi3_industry.knowledge_base import KnowledgeBase
 
@@ -146,9 +152,12 @@ def test_what_summaries_can_be() -> None:
         as_summaries("yes")
 
 
-def test_outline_of_a_script_without_spaces_is_cut() -> None:
-    from phi3_industry.ingestion import TextBlock
+def test_outline_of_a_table_without_a_name_is_its_columns() -> None:
+    document = parse_document(b"Tag,Load\nP-1,2\nP-2,3\n", name="a.csv")
+    assert OutlineSummaries().summarise("", document.blocks) == "Tag, Load"
 
+
+def test_outline_of_a_script_without_spaces_is_cut() -> None:
     blocks = [TextBlock(section=("操作",), text="水泵" * 900)]
     outline = OutlineSummaries(max_chars=100).summarise("", blocks)
     assert outline.startswith("水泵")
