@@ -23,10 +23,13 @@ __all__ = [
     "document_of",
     "document_order",
     "passage_text",
+    "source_text",
 ]
 
 _FAKE_NUMBER = re.compile(r"\s*\[\d{1,4}\]")
 _LEAST_LIKENESS = 0.5
+_SUMMARY = "summary"
+"""Metadata key under which ingestion puts a summary of the document."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,6 +190,18 @@ class Selection:
 def passage_text(node: NodeWithScore) -> str:
     """Give the text of a node as LLMs are to read it."""
     return str(node.node.get_content(metadata_mode=MetadataMode.LLM))
+
+
+def source_text(node: NodeWithScore) -> str:
+    """Give what a node's document itself says: answers are checked against nothing else.
+
+    A summary that ingestion put above a passage may be an LLM's words.
+    """
+    if _SUMMARY not in node.node.metadata:
+        return passage_text(node)
+    hidden = [*node.node.excluded_llm_metadata_keys, _SUMMARY]
+    own = node.node.model_copy(update={"excluded_llm_metadata_keys": hidden})
+    return str(own.get_content(metadata_mode=MetadataMode.LLM))
 
 
 def as_data(passage: str, prompt: GroundingPrompt) -> str:

@@ -23,7 +23,7 @@ from phi3_industry.query_engine.answers import (
     check_answer,
     check_closed_book,
 )
-from phi3_industry.query_engine.evidence import passage_text
+from phi3_industry.query_engine.evidence import source_text
 from phi3_industry.query_engine.models import Models, token_usage
 from phi3_industry.query_engine.planning import Plan
 from phi3_industry.query_engine.provenance import trace_answer
@@ -130,7 +130,7 @@ class Responder:
     def finish(self, plan: Plan, metadata: dict[str, Any], reply: ChatResponse | None) -> str:
         """Check a finished answer, complete the metadata, and give the answer's text."""
         raw = "" if reply is None else (reply.message.content or "").strip()
-        passages = [passage_text(node) for node in plan.shown]
+        passages = [source_text(node) for node in plan.shown]
         abstention = self.abstention_of(plan)
         if plan.closed_book:
             checked = check_closed_book(raw, prompt=plan.prompt, abstention=abstention)
@@ -179,7 +179,7 @@ def _describe_superseded(plan: Plan, checked: CheckedAnswer) -> list[dict[str, A
     quotes = [citation.quote for citation in checked.citations if citation.verified]
     described = []
     for number, old in enumerate(plan.superseded, start=len(plan.shown) + 1):
-        text = passage_text(old.older)
+        text = source_text(old.older)
         described.append(
             {
                 "marker": number,

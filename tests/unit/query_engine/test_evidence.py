@@ -219,3 +219,15 @@ def test_competing_documents_are_reported() -> None:
     same = [node("a", "x", document="one"), node("b", "y", document="one")]
     facts = engine(llm=llm, retriever=FixedRetriever(same)).query(QUESTION).metadata
     assert facts["signals"]["rival"] == 0.0
+
+
+def test_a_summary_is_read_but_bears_no_answer() -> None:
+    told = node("a", "The tank holds 40 l.")
+    told.node.metadata["summary"] = "A pump with Tovex 32 as its oil."
+    llm = ScriptedLLM(answer="[1] Tovex 32", prompts=[])
+    response = engine(llm=llm, retriever=FixedRetriever([told]), strategy="rag").query(QUESTION)
+    assert "Tovex 32" in llm.prompts[0]
+    assert response.metadata["abstained"]
+    told.node.text = "The tank holds 40 l of Tovex 32."
+    response = engine(llm=llm, retriever=FixedRetriever([told]), strategy="rag").query(QUESTION)
+    assert str(response) == "[1] Tovex 32"
