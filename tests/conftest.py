@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from collections.abc import Iterator
 from pathlib import Path
 
+import llama_index.core
 import pytest
 
 from phi3_industry import Phi3LLM
@@ -28,6 +30,14 @@ def _one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _the_global_tokenizer_stays() -> Iterator[None]:
+    """Setting ``Settings.tokenizer`` changes it for every test that comes after."""
+    before = llama_index.core.global_tokenizer
+    yield
+    llama_index.core.global_tokenizer = before
 
 
 @pytest.fixture(scope="session")
