@@ -53,8 +53,7 @@ build: $(STAMP)  ## build the wheel
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist .
 
 bench: $(STAMP)  ## print the figures that docs/benchmarks.md quotes, on what is shipped
-	$(ONE_THREAD) $(BIN)/python benchmarks/fusion_weights.py --limit 300 \
-		examples/plant:questions.train.jsonl examples/aws-limits:questions.jsonl
+	$(ONE_THREAD) $(BIN)/python benchmarks/lexical_languages.py
 	$(ONE_THREAD) $(BIN)/python benchmarks/real_table_cells.py \
 		--data examples/aws-limits/documents/tables --cells 50 --seed 0
 	$(ONE_THREAD) $(BIN)/python benchmarks/finetune_settings.py examples/plant \
