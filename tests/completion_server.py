@@ -63,8 +63,10 @@ class CompletionServer:
 
     def chunks(self, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
         request = _request(body)
-        for event in self.engine.generate(request):
+        for number, event in enumerate(self.engine.generate(request)):
             choice: dict[str, Any] = {"index": 0, "text": event.text, "finish_reason": None}
+            if number == 0:  # as vLLM does, for a tokenizer that writes one
+                choice["text"] = f" {event.text}"
             choice["logprobs"] = None
             if event.token_id is not None and body.get("return_token_ids"):
                 choice["token_ids"] = [event.token_id]
@@ -86,17 +88,12 @@ class CompletionServer:
                 yield {**_completion([]), "usage": usage}
 
     def scored(self, body: dict[str, Any]) -> dict[str, Any]:
-        choices = []
-        for index, ids in enumerate(body["prompt"]):
-            adapter = None if body["model"] == MODEL else body["model"]
-            [scores] = self.engine.score(ids[:1], [ids[1:]], adapter=adapter)
-            given = [
-                None,
-                *({str(i): {"logprob": s}} for i, s in zip(ids[1:], scores, strict=True)),
-            ]
-            choice = {"index": index, "text": "", "finish_reason": "length", "logprobs": None}
-            choices.append({**choice, "prompt_logprobs": given})
-        return _completion(choices[::-1])  # in no order that one could rely on
+        ids = body["prompt"]
+        adapter = None if body["model"] == MODEL else body["model"]
+        [scores] = self.engine.score(ids[:1], [ids[1:]], adapter=adapter)
+        given = [None, *({str(i): {"logprob": s}} for i, s in zip(ids[1:], scores, strict=True))]
+        choice = {"index": 0, "text": "", "finish_reason": "length", "logprobs": None}
+        return _completion([{**choice, "prompt_logprobs": given}])
 
 
 def _completion(choices: list[dict[str, Any]]) -> dict[str, Any]:

@@ -46,7 +46,6 @@ ServerKind = Literal["auto", "vllm", "openai"]
 """What the server understands: vLLM's extensions, or OpenAI's protocol alone."""
 
 _CONNECT_SECONDS = 10.0
-_SCORED_AT_ONCE = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +181,7 @@ class RemoteEngine(Engine):
 
     def generate(self, request: GenerationRequest) -> Iterator[TokenEvent]:
         """Continue a prompt; closing the iterator closes the connection, and the server stops."""
-        reader = AnswerReader(request, server=self.base_url)
+        reader = AnswerReader(request, chat_format=self._chat_format, server=self.base_url)
         return self._generate(request, reader)
 
     def _generate(self, request: GenerationRequest, reader: AnswerReader) -> Iterator[TokenEvent]:
@@ -198,7 +197,7 @@ class RemoteEngine(Engine):
 
     def agenerate(self, request: GenerationRequest) -> AsyncIterator[TokenEvent]:
         """Continue a prompt without blocking the event loop."""
-        reader = AnswerReader(request, server=self.base_url)
+        reader = AnswerReader(request, chat_format=self._chat_format, server=self.base_url)
         return self._agenerate(request, reader)
 
     async def _agenerate(
@@ -279,34 +278,30 @@ class RemoteEngine(Engine):
         name = self._name_of(adapter)
         whole = [[*prompt, *rest] for prompt in prompts for rest in continuations]
         begins = [len(prompt) for prompt in prompts for _ in continuations]
-        found: list[list[float]] = []
-        for start in range(0, len(whole), _SCORED_AT_ONCE):
-            part = slice(start, start + _SCORED_AT_ONCE)
-            found += self._prompt_scores(name, whole[part], begins[part])
+        # One after the other: vLLM 0.32 on a CPU ends with all its requests when it computes the
+        # log probabilities of several prompts in one step while it serves adapters.
+        found = [
+            self._prompt_scores(name, ids, begin) for ids, begin in zip(whole, begins, strict=True)
+        ]
         width = len(continuations)
         return [found[i * width : (i + 1) * width] for i in range(len(prompts))]
 
-    def _prompt_scores(
-        self, name: str, texts: Sequence[Sequence[int]], begins: Sequence[int]
-    ) -> list[list[float]]:
+    def _prompt_scores(self, name: str, ids: Sequence[int], begin: int) -> list[float]:
         with translated(self.base_url, timed_out=self._silent):
             reply = self._client.completions.create(
                 model=name,
-                prompt=[list(ids) for ids in texts],
+                prompt=list(ids),
                 max_tokens=1,
                 temperature=0,
                 extra_body={"prompt_logprobs": 0, "add_special_tokens": False},
             )
-        choices = sorted(reply.choices, key=lambda choice: choice.index)
-        if len(choices) != len(texts):
+        given = (reply.choices[0].model_extra or {}).get("prompt_logprobs")
+        if not given:
             raise EngineError(
-                f"The server {self.base_url} scored {len(choices)} of {len(texts)} texts. Look "
-                "into its log."
+                f"The server {self.base_url} gave no log probabilities of the prompt, which "
+                "scoring needs. vLLM does; set server='openai' if this is another."
             )
-        return [
-            [_log_probability(choice, at, ids[at]) for at in range(begin, len(ids))]
-            for choice, ids, begin in zip(choices, texts, begins, strict=True)
-        ]
+        return [float(given[at][str(ids[at])]["logprob"]) for at in range(begin, len(ids))]
 
     def embed(
         self,
@@ -414,13 +409,3 @@ def _structured_outputs(grammar: Grammar) -> dict[str, Any]:
     if grammar.kind == "json_schema":
         return {"json": json.loads(grammar.text)}
     return {"grammar": grammar.text}
-
-
-def _log_probability(choice: Any, position: int, token_id: int) -> float:
-    given = (choice.model_extra or {}).get("prompt_logprobs")
-    if not given:
-        raise EngineError(
-            "The server gave no log probabilities of the prompt, which scoring needs. vLLM does; "
-            "set server='openai' if this is another."
-        )
-    return float(given[position][str(token_id)]["logprob"])

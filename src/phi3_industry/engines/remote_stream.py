@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from phi3_industry.engines.base import FinishReason, GenerationRequest, TokenEvent, Usage
+from phi3_industry.engines.detokenizer import StreamDecoder
 from phi3_industry.errors import EngineError, RequestTimeoutError
+from phi3_industry.models.chat_format import ChatFormat
 
 __all__ = ["AnswerReader"]
 
@@ -15,13 +17,19 @@ __all__ = ["AnswerReader"]
 class AnswerReader:
     """Reads the chunks of one streamed completion.
 
+    Where the server names its tokens, they are turned into text here, as those of a model in this
+    process are: servers differ in the space before the first word. Otherwise its text is taken.
+
     Args:
         request: What was asked for; its ``timeout_s`` counts from now.
+        chat_format: The model's chat format.
         server: Address of the server, for messages.
     """
 
-    def __init__(self, request: GenerationRequest, *, server: str) -> None:
+    def __init__(self, request: GenerationRequest, *, chat_format: ChatFormat, server: str) -> None:
         self._request = request
+        self._stop_ids = chat_format.stop_token_ids
+        self._decoder = StreamDecoder(chat_format.decode, stop=request.sampling.stop)
         self._server = server
         self._began = time.monotonic()
         self._finish_reason: str | None = None
@@ -76,7 +84,7 @@ class AnswerReader:
                 "stream_options.include_usage, as vLLM does."
             )
         reason: FinishReason = "stop" if self._finish_reason == "stop" else "length"
-        return TokenEvent(text="", finish_reason=reason, usage=self._usage)
+        return TokenEvent(text=self._decoder.flush(), finish_reason=reason, usage=self._usage)
 
     def timed_out(self, waited_s: float = 0.0) -> RequestTimeoutError:
         """Make the error of a request that took too long.
@@ -90,19 +98,21 @@ class AnswerReader:
 
     def _events(self, choice: Any) -> Iterator[TokenEvent]:
         """Give an event for each token of a choice, as far as the server tells them apart."""
-        text = choice.text or ""
         ids = (choice.model_extra or {}).get("token_ids") or []
-        if not self._request.sampling.logprobs:
-            if text or ids:
-                yield TokenEvent(text=text, token_id=ids[0] if len(ids) == 1 else None)
+        wants_scores = self._request.sampling.logprobs and choice.logprobs is not None
+        scores = (choice.logprobs.token_logprobs or []) if wants_scores else []
+        if ids:
+            known = scores if len(scores) == len(ids) else [None] * len(ids)
+            for token_id, score in zip(ids, known, strict=True):
+                yield TokenEvent(text=self._text_of(token_id), token_id=token_id, logprob=score)
             return
-        scores = choice.logprobs.token_logprobs or [] if choice.logprobs else []
-        pieces = choice.logprobs.tokens or [] if choice.logprobs else []
-        if "".join(pieces) != text or len(pieces) != len(scores):
-            # text that is held back, such as half a character, comes with a later token
-            pieces = [*([""] * (len(scores) - 1)), text] if scores else []
-        if not scores and text:
-            yield TokenEvent(text=text)
-        for number, (piece, score) in enumerate(zip(pieces, scores, strict=True)):
-            known = ids[number] if len(ids) == len(scores) else None
-            yield TokenEvent(text=piece, token_id=known, logprob=score)
+        pieces = [choice.text] if choice.text or scores else []
+        if len(scores) > 1:
+            pieces = [*([""] * (len(scores) - 1)), choice.text]
+        for number, piece in enumerate(pieces):
+            yield TokenEvent(text=piece, logprob=scores[number] if scores else None)
+
+    def _text_of(self, token_id: int) -> str:
+        if token_id in self._stop_ids or self._decoder.stopped:
+            return ""
+        return self._decoder.push(token_id)

@@ -137,11 +137,21 @@ def test_scores_are_those_of_the_engine_behind(
             assert others == pytest.approx(scores, abs=1e-4)
 
 
-def test_many_texts_are_scored_in_parts(remote: RemoteEngine, server: CompletionServer) -> None:
-    found = remote.score_batch([(n % 20 + 5, 6) for n in range(70)], [(7,)])
-    assert len(found) == 70
-    assert [len(body["prompt"]) for body in server.completions] == [64, 6]
-    assert found[0] == found[20] != found[1]
+def test_texts_are_scored_one_after_the_other(
+    remote: RemoteEngine, server: CompletionServer
+) -> None:
+    """Several in one step end a vLLM server on a CPU that serves adapters."""
+    found = remote.score_batch([(5, 6), (7, 8)], [(9,), (10, 11)])
+    assert [[len(scores) for scores in prompt] for prompt in found] == [[1, 2], [1, 2]]
+    prompts = [body["prompt"] for body in server.completions]
+    assert prompts == [[5, 6, 9], [5, 6, 10, 11], [7, 8, 9], [7, 8, 10, 11]]
+
+
+def test_stop_texts_end_an_answer_as_they_do_here(remote: RemoteEngine, local: LocalEngine) -> None:
+    whole = text(list(local.generate(asked())))
+    stop = whole[3:6]
+    found = text(list(remote.generate(asked(stop=(stop,)))))
+    assert found == text(list(local.generate(asked(stop=(stop,))))) == whole[: whole.find(stop)]
 
 
 def test_what_the_server_serves_is_asked(remote: RemoteEngine) -> None:
