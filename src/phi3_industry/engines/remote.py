@@ -5,6 +5,12 @@ server's completions endpoint: the server applies no template, and content canno
 there either. Written for vLLM, whose extensions are used for what OpenAI's protocol lacks; other
 servers are asked for nothing beyond that protocol, and what then cannot be done is an error.
 
+What vLLM 0.32 does on a CPU, seen on its own HTTP interface: where requests for the base model
+and for an adapter are under way at the same time, the base's are answered with the adapter, too.
+Serve an adapter by a server of its own there. A grammar for JSON lets white space go on without
+end unless the server was started with
+``--structured-outputs-config '{"disable_any_whitespace": true}'``.
+
 Source: https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html
 """
 
