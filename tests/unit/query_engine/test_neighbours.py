@@ -105,7 +105,7 @@ async def test_any_vector_store_index_and_retriever_will_do(embedded_llm: Phi3LL
 
 @pytest.mark.filterwarnings("ignore:Payload indexes have no effect:UserWarning")
 async def test_qdrant_in_place_of_our_store(embedded_llm: Phi3LLM) -> None:
-    qdrant_client = pytest.importorskip("qdrant_client")
+    import qdrant_client
     from llama_index.vector_stores.qdrant import QdrantVectorStore
 
     client = qdrant_client.QdrantClient(location=":memory:")

@@ -235,7 +235,6 @@ async def test_the_sparse_side_of_a_store_s_own_hybrid_mode_is_the_search_by_wor
 
 @pytest.mark.filterwarnings("ignore:Payload indexes have no effect:UserWarning")
 def test_qdrant_s_hybrid_mode_is_used_with_its_filters():
-    pytest.importorskip("llama_index.vector_stores.qdrant")
     import qdrant_client
     from llama_index.vector_stores.qdrant import QdrantVectorStore
 
