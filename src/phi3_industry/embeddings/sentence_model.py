@@ -18,7 +18,7 @@ from sentence_transformers import SentenceTransformer
 from phi3_industry._optional import import_optional
 from phi3_industry.errors import ModelLoadError
 from phi3_industry.models.loading import no_progress_bar
-from phi3_industry.models.placement import _cpu_multiplies_bfloat16
+from phi3_industry.models.placement import cpu_multiplies_bfloat16
 
 __all__ = [
     "EMBEDDED_MODEL",
@@ -189,7 +189,7 @@ def _probe(model: SentenceTransformer) -> torch.Tensor:
 def _multiplies_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and _cpu_multiplies_bfloat16()
+    return device.type == "cpu" and cpu_multiplies_bfloat16()
 
 
 def _check_embedded(folder: Path) -> None:

@@ -49,7 +49,8 @@ class Recipe:
 
 _SMALL_MODEL_PARAMETERS = 100_000_000
 
-# Source: benchmarks/finetune_recipe.py on the embedded model; the table stands in that file.
+# Source: benchmarks/finetune_settings.py on an earlier embedded model; the table stands in
+# docs/benchmarks.md.
 _SMALL_MODEL = Recipe(
     learning_rate=2e-3,
     num_epochs=3.0,

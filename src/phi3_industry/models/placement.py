@@ -19,6 +19,7 @@ __all__ = [
     "check_fits_memory",
     "choose_device",
     "choose_dtype",
+    "cpu_multiplies_bfloat16",
     "quantization_options",
 ]
 
@@ -81,7 +82,7 @@ def choose_dtype(
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return "bfloat16", "this GPU computes in it"
         return "float16", "this GPU does not compute in bfloat16"
-    if _cpu_multiplies_bfloat16():
+    if cpu_multiplies_bfloat16():
         return "bfloat16", "this CPU multiplies it"
     full = estimate_memory(config, dtype="float32", quantization=quantization)
     if full.weights_bytes < available_memory(device):
@@ -173,7 +174,8 @@ def quantization_options(
     return {"quantization_config": config, "device_map": {"": device}}
 
 
-def _cpu_multiplies_bfloat16() -> bool:
+def cpu_multiplies_bfloat16() -> bool:
+    """Say whether this machine's CPU has instructions that multiply bfloat16."""
     import torch
 
     # older versions of torch do not tell; they multiply bfloat16 on every CPU, if slowly
