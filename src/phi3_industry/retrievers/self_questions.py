@@ -4,10 +4,10 @@ A question is a piece of a passage, about as long as what people ask, and the ri
 *other* passages of the same document; the passage itself is taken out of what is found. Asked for
 itself, a passage is found by its very words, and words alone would seem to suffice; but a reader's
 question has some words of the passage that answers it, and not all. What finds the neighbours of
-a text by a few of its words finds answers, too: on the project's development data weights fitted so
-come within a point of nDCG@10 of those fitted to real questions. Only how meaning and words compare
-is learned this way. Pieces of words cannot be judged by questions in the corpus's own word forms,
-nor the document by questions that every passage of it answers: their weights keep their proportion.
+a text by a few of its words may find answers, too. On the three sets of docs/benchmarks.md no fit
+of this kind was sure enough of its gain to be adopted. Only how meaning and words compare is
+learned this way. Pieces of words cannot be judged by questions in the corpus's own word forms, nor
+the document by questions that every passage of it answers: their weights keep their proportion.
 """
 
 from __future__ import annotations

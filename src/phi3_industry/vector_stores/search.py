@@ -31,9 +31,9 @@ _FUSION_DEPTH = 50
 # Candidates of MMR: all of a small store, the best of a large one.
 _MMR_CANDIDATES = 200
 # FTS5's BM25 multiplies the count of a word by its column's weight, which is to divide k1, fixed at
-# 1.2, by it: 3 makes k1 0.4. A word's being there says most, and its being there often little more:
-# fused with dense search, that gains 2 points of nDCG@10 against a weight of 1 on the medical and
-# the financial questions of the development data. A word of a header counts as two of the text.
+# 1.2, by it: 3 makes k1 0.4. A word's being there says most, and its being there often little more.
+# Chosen while looking at medical and financial development questions; docs/benchmarks.md says how
+# to read what they give. A word of a header counts as two of the text.
 _HEADER_WEIGHT = 6.0
 _BODY_WEIGHT = 3.0
 # With fewer nodes than this, a word in most of them may still be what is asked for.
