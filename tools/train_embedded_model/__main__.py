@@ -67,6 +67,9 @@ def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     train.add_argument("--minutes", type=float, default=85, help="time, resumed parts included")
     train.add_argument("--max-steps", type=int, default=0, help="upper bound on steps")
     train.add_argument("--learning-rate", type=float, default=3e-3)
+    train.add_argument(
+        "--decay", type=float, default=0.35, help="share of the run in which the rate falls"
+    )
     train.add_argument("--tokens", type=int, default=4096, help="tokens of a step")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--stage", type=int, default=0, help="first stage of a fresh run")
@@ -100,6 +103,7 @@ def _train(options: argparse.Namespace) -> int:
         minutes=options.minutes,
         max_steps=options.max_steps,
         learning_rate=options.learning_rate,
+        decay=options.decay,
         tokens=options.tokens,
         seed=options.seed,
         stage=options.stage,

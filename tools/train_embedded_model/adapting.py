@@ -22,10 +22,11 @@ from phi3_industry.grounding.prompt import DEFAULT_PROMPT, Message
 from phi3_industry.models.merge import merge_adapter
 
 from . import values
+from .attributes import plain_attribute
 from .conversations import Difficulty, Turn, draw_turns
 from .documents import document_family
 from .draw import Draw, Split
-from .facts import Attribute, plain_attribute
+from .facts import Attribute
 from .scoring import held_out_questions
 
 __all__ = ["HOUSES", "Adaptation", "House", "measure_adaptation"]

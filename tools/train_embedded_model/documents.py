@@ -5,17 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from . import values
+from .attributes import draw_attribute, related_attribute
 from .draw import Draw
-from .facts import (
-    Attribute,
-    Entity,
-    Fact,
-    draw_attribute,
-    draw_entity,
-    fill,
-    named_entity,
-    related_attribute,
-)
+from .facts import Attribute, Entity, Fact, draw_entity, fill, named_entity
 from .lexicon import ATTRIBUTE_FAMILIES, MACHINES
 from .passages import Family, Passage
 from .values import capitalised

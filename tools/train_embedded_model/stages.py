@@ -70,7 +70,7 @@ STAGES = (
     ),
     Stage(difficulty=ALL_SHAPES, promote_at=0.84),
     Stage(
-        difficulty=replace(ALL_SHAPES, unanswerable=0.38, many_wordings=0.35, near_misses=0.2),
+        difficulty=replace(ALL_SHAPES, unanswerable=0.33, many_wordings=0.35, near_misses=0.2),
         promote_at=1.1,
     ),
 )

@@ -85,13 +85,47 @@ COUNT_QUESTIONS = (
     "How many {e} are allowed?",
     "How many {e} can I have?",
     "What is the limit on {e}?",
+    "How many {e} may there be?",
+    "How many {e} are permitted?",
+    "What is the largest number of {e}?",
+    "What is the maximum of {e}?",
+    "Up to how many {e} can I use?",
+    "How many {e} at most?",
+    "{E}: how many?",
+    "What is the highest number of {e} that I can have?",
+    "Is there a limit on {e}?",
+    "Tell me how many {e} I may use.",
+    "How many {e} do I get?",
+    "{E}: limit?",
+    "What number of {e} must not be exceeded?",
+    "How many {e} can be made?",
+    "Wie viele {e} sind erlaubt?",
+    "Combien de {e} au plus ?",
+    "Name the limit for {e}.",
     "How many {e} are possible?",
+    "How many {e} are supported?",
+    "What is the greatest allowed number of {e}?",
+    "At most how many {e} are there?",
 )
 REVERSE_QUESTIONS = (
     "Which {k} has {v} as {a}?",
     "For which {k} is the {a} {v}?",
     "Which {k} has a {a} of {v}?",
+    "Name the {k} whose {a} is {v}.",
+    "Which {k} is listed with {v} as {a}?",
+    "Where is the {a} {v}?",
+    "What {k} has the {a} {v}?",
+    "{V} is the {a} of which {k}?",
+    "To which {k} does the {a} {v} belong?",
+    "Find the {k} with {a} {v}.",
+    "{V} under {a}: which {k} is that?",
+    "Who or what has {v} as {a}?",
+    "The {a} is {v}. Which {k} is it?",
+    "I have a {a} of {v}. Which {k}?",
+    "Look for the {k} with a {a} of {v}.",
     "{A} {v}: which {k}?",
+    "Which {k} goes with a {a} of {v}?",
+    "With {v} as {a}, which {k} is meant?",
 )
 _MAXIMUM = "Maximum number of "
 
@@ -204,7 +238,7 @@ def _cell_facts(table: Table, row: tuple[str, ...], draw: Draw, keys: Sequence[s
 def _reverse(table: Table, column: str, cell: str, key: str) -> Fact:
     kind = table.columns[0].lower() or "row"
     questions = tuple(
-        template.replace("{k}", kind).replace("{v}", cell.replace("{", "").replace("}", ""))
+        template.replace("{k}", kind).replace("{v}", cell).replace("{V}", capitalised(cell))
         for template in REVERSE_QUESTIONS
     )
     return Fact(f"{column}: {cell}", "key", key, questions, ("",), "key", (column,))
@@ -212,7 +246,7 @@ def _reverse(table: Table, column: str, cell: str, key: str) -> Fact:
 
 def _unique_cell(table: Table, column: str, cell: str) -> bool:
     everything = [text for row in table.rows for text in row]
-    return len(cell) > 1 and everything.count(cell) == 1 and "{" not in cell + column
+    return len(cell) > 1 and everything.count(cell) == 1 and not set("{}") & set(cell + column)
 
 
 def _missing_cells(table: Table, rows: Sequence[tuple[str, ...]], draw: Draw) -> list[Fact]:

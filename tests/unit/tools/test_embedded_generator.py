@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tools.train_embedded_model import facts, tables
+from tools.train_embedded_model import attributes, facts, tables
 from tools.train_embedded_model.conversations import (
     Conversation,
     Difficulty,
@@ -95,7 +95,7 @@ def test_held_out_wordings_are_apart_from_those_of_training() -> None:
     groups = [tables.CELL_QUESTIONS, tables.PERIOD_QUESTIONS, tables.KEY_ONLY_QUESTIONS]
     groups += [tables.COUNT_QUESTIONS, tables.REVERSE_QUESTIONS]
     draw = Draw(5)
-    groups += [facts.draw_attribute(draw).questions for _ in range(300)]
+    groups += [attributes.draw_attribute(draw).questions for _ in range(300)]
     groups = [templates for templates in groups if len(templates) >= 3]
     train = {wording for templates in groups for wording in wordings(templates, "train")}
     held = {wording for templates in groups for wording in wordings(templates, "eval")}
@@ -162,8 +162,8 @@ def test_real_tables_that_measure_the_library_are_left_out(tmp_path: Path) -> No
 
 def _held_out_wordings() -> set[str]:
     lists = (
-        facts._QUESTIONS,
-        facts._NUMERIC_QUESTIONS,
+        attributes._QUESTIONS,
+        attributes._NUMERIC_QUESTIONS,
         facts.KEY_ONLY_QUESTIONS,
         tables.CELL_QUESTIONS,
         tables.PERIOD_QUESTIONS,
