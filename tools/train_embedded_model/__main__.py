@@ -244,12 +244,14 @@ def _adapt(options: argparse.Namespace) -> int:
 def _add_card(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     card = commands.add_parser("card", help="write the card from a run's log and the scores")
     card.add_argument("--checkpoint", type=Path, default=DEFAULT_CHECKPOINT)
-    card.add_argument("--log", type=Path, required=True, help="log.jsonl of the run")
+    card.add_argument(
+        "--logs", type=Path, nargs="+", required=True, help="log.jsonl of each run, in order"
+    )
     card.add_argument("--scores", type=Path, required=True, help="file of score --json")
     card.add_argument("--nf4", type=Path, help="file of score --quantization nf4 --json")
     card.add_argument("--int8", type=Path, help="file of score --quantization int8 --json")
     card.add_argument("--adapted", type=Path, help="file with the lines of adapt")
-    card.add_argument("--seed", type=int, required=True, help="seed of the run")
+    card.add_argument("--seeds", type=int, nargs="+", required=True, help="seed of each run")
     card.add_argument("--hardware", required=True, help="what the run was computed on")
     card.add_argument("--data-note", default="No real text is among them.")
     card.set_defaults(run=_card)
@@ -260,7 +262,7 @@ def _card(options: argparse.Namespace) -> int:
 
     quantised = {"NF4": options.nf4, "int8": options.int8}
     measured = Measured(
-        log=options.log,
+        logs=options.logs,
         scores=options.scores,
         quantised={name: path for name, path in quantised.items() if path},
         adapted=options.adapted,
@@ -268,7 +270,7 @@ def _card(options: argparse.Namespace) -> int:
     write_card(
         options.checkpoint,
         measured,
-        seed=options.seed,
+        seeds=options.seeds,
         hardware=options.hardware,
         data=options.data_note,
         target=options.checkpoint / "README.md",

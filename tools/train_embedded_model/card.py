@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import wrap
@@ -79,19 +79,19 @@ show below that is not reached.
 
 {quantised}{adapted}## How it was trained
 
-1. **Tokenizer** (`begin`, seed {seed}): byte-level BPE of {vocabulary:,} tokens on generated and
+1. **Tokenizer** (`begin`, seed 0): byte-level BPE of {vocabulary:,} tokens on generated and
    real text, digits in pairs; a space is put before each text so that an answer's first word is
    the token that stands inside a passage.
 2. **Seeded structured initialisation**: the first layer starts with heads that look one and two
    tokens back, later layers with heads that match what those wrote and copy; embeddings are
    random. The copying circuit is planted, then trained; it is not discovered.
-3. **Training** (`train`, data seed {seed}): {steps:,} steps, {tokens:.1f} million tokens,
-   {minutes:.0f} minutes on {hardware}, bf16 with 32-bit weights, Muon for the matrices and AdamW
-   for the rest, exported as a moving average of the weights. Up to twelve questions share a
-   context, each blind to the others; about a third of them has no answer. Two heads of each of
-   the last two layers are told where the value stands (attention supervision). {stages} stages,
-   from drills with one wording to all shapes and then to questions worded in many languages and in
-   invented ones, were promoted by exact match on held-out questions.
+3. **Training** (`train`, data seeds {seeds}): {steps:,} steps, {tokens:.1f} million tokens,
+   {minutes:.0f} minutes in {parts} on {hardware}, bf16 with 32-bit weights, Muon for the
+   matrices and AdamW for the rest, exported as a moving average of the weights. Up to twelve
+   questions share a context, each blind to the others; about a third of them has no answer. Two
+   heads of each of the last two layers are told where the value stands (attention supervision).
+   {stages} stages, from drills with one wording to all shapes and then to questions worded in many
+   languages and in invented ones, were promoted by exact match on held-out questions.
 
 The data are drawn by `tools/train_embedded_model/`: invented plants, products, limits and
 accounts.
@@ -113,34 +113,40 @@ class Measured:
     """Files that the commands of this tool wrote.
 
     Attributes:
-        log: ``log.jsonl`` of the run.
+        logs: ``log.jsonl`` of each run, where each started from what the one before had reached.
         scores: Scores of the shipped checkpoint.
         quantised: Scores of the same questions on quantised weights, by the name to show.
         adapted: Lines that ``adapt`` printed; ``None`` leaves the section out.
     """
 
-    log: Path
+    logs: Sequence[Path]
     scores: Path
     quantised: Mapping[str, Path] = field(default_factory=dict)
     adapted: Path | None = None
 
 
 def write_card(
-    checkpoint: Path, measured: Measured, *, seed: int, data: str, hardware: str, target: Path
+    checkpoint: Path,
+    measured: Measured,
+    *,
+    seeds: Sequence[int],
+    data: str,
+    hardware: str,
+    target: Path,
 ) -> None:
     """Write the card.
 
     Args:
         checkpoint: Folder with the shipped configuration and weights.
         measured: What was measured on that very checkpoint.
-        seed: Seed of the run's data.
+        seeds: Seed of the data of each run.
         data: Sentence about real data in the mixture.
         hardware: What the run was computed on.
         target: Markdown file to write.
     """
     config = _read_json(checkpoint / "config.json")
     scores = _read_json(measured.scores)
-    entries = [_parse(line) for line in _lines(measured.log)]
+    entries = list(_joined(measured.logs))
     rows = _rows(scores)
     command = f"python -m tools.train_embedded_model score --questions {scores['questions']}"
     real = [row.name for row in rows if "cells" in row.name]
@@ -159,7 +165,8 @@ def write_card(
         real=_about_real_data(real),
         quantised=_about_quantised(measured.quantised),
         adapted=_about_adapters(measured.adapted),
-        seed=seed,
+        seeds=" and ".join(map(str, seeds)),
+        parts="one run" if len(measured.logs) == 1 else f"{len(measured.logs)} runs",
         steps=entries[-1]["step"],
         tokens=entries[-1]["tokens"] / 1e6,
         minutes=entries[-1]["minutes"],
@@ -169,6 +176,16 @@ def write_card(
         curve="\n".join(_curve_line(entry) for entry in _spread(entries, 14)),
     )
     target.write_text(text, encoding="utf-8")
+
+
+def _joined(logs: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    """Give the entries of runs that went on from each other, counted from the first one's start."""
+    before = {"step": 0, "tokens": 0, "minutes": 0.0}
+    for log in logs:
+        entries = [_parse(line) for line in _lines(log)]
+        for entry in entries:
+            yield entry | {k: entry[k] + n for k, n in before.items() if k in entry}
+        before = {name: entries[-1][name] + count for name, count in before.items()}
 
 
 def _rows(scores: dict[str, Any]) -> list[ScoreRow]:

@@ -107,6 +107,8 @@ def test_the_card_says_what_was_measured(embedded_folder: Path, tmp_path: Path) 
     entry = {"step": 7, "tokens": 3_400_000, "minutes": 9.0, "stage": 2}
     line = json.dumps({**entry, "held_out_last_stage": shares})
     (tmp_path / "log.jsonl").write_text(line + "\n", encoding="utf-8")
+    later = json.dumps({**entry, "step": 5, "held_out_last_stage": shares})
+    (tmp_path / "later.jsonl").write_text(later + "\n", encoding="utf-8")
     adapted = Adaptation(
         house="codes",
         method="lora",
@@ -120,7 +122,7 @@ def test_the_card_says_what_was_measured(embedded_folder: Path, tmp_path: Path) 
     )
     (tmp_path / "adapted.jsonl").write_text(json.dumps(asdict(adapted)) + "\n", encoding="utf-8")
     measured = Measured(
-        log=tmp_path / "log.jsonl",
+        logs=[tmp_path / "log.jsonl", tmp_path / "later.jsonl"],
         scores=tmp_path / "scores.json",
         quantised={"NF4": tmp_path / "scores.json"},
         adapted=tmp_path / "adapted.jsonl",
@@ -128,7 +130,7 @@ def test_the_card_says_what_was_measured(embedded_folder: Path, tmp_path: Path) 
     write_card(
         embedded_folder,
         measured,
-        seed=3,
+        seeds=[3, 4],
         hardware="one core",
         data="No real text is among them.",
         target=tmp_path / "README.md",
@@ -141,7 +143,8 @@ def test_the_card_says_what_was_measured(embedded_folder: Path, tmp_path: Path) 
     assert "| codes | lora | 77.5 | 97.0 | 88.0 | 90.0 | 89.0 | 100.0 |" in card
     assert "| 3.4 | 9 | 2 | 50.0 % | 25.0 % | 75.0 % |" in card
     assert "No language model for production" in card
-    assert "data seed 3" in card
+    assert "| 6.8 | 18 | 2 | 50.0 % | 25.0 % | 75.0 % |" in card
+    assert "data seeds 3 and 4): 12 steps, 6.8 million tokens,\n   18 minutes in 2 runs" in card
 
 
 def test_real_questions_are_asked_with_the_passage_that_answers_them(
