@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 from phi3_industry.evaluation.contrasts import Contrast
 from phi3_industry.evaluation.markup import Markup, element, join
+from phi3_industry.evaluation.notes import notes
 from phi3_industry.evaluation.plots import IntervalBar, interval_plot
 from phi3_industry.evaluation.questions_html import questions_section
-from phi3_industry.evaluation.table import COLUMNS, arm_cells, notes, rate_with_interval
+from phi3_industry.evaluation.table import COLUMNS, arm_cells, rate_with_interval
 from phi3_industry.evaluation.wording import duration, label, points, probability
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def _arms(result: ComparisonResult) -> Markup:
             "p",
             "In brackets the 95 % interval of the share (Wilson). Shares of facts, values and "
             "citations are of the questions that have an answer in the documents, or name the "
-            "passage that holds it; “abstained when it should” is of those that have none.",
+            "passage that holds it; “abstained rightly” is of those that have none.",
             class_="note",
         ),
         _arms_plot(result),
@@ -201,7 +202,7 @@ def _contrasts(result: ComparisonResult) -> Markup:
     for found in result.contrasts:
         pairs.setdefault((found.first, found.second), []).append(found)
     furthest = max(max(abs(c.interval.low), abs(c.interval.high)) for c in result.contrasts)
-    bound = next(limit for limit in (0.05, 0.1, 0.25, 0.5, 1.0) if furthest <= limit + 1e-9)
+    bound = next(limit for limit in (0.05, 0.1, 0.25, 0.5, 1.0, 2.0) if furthest <= limit + 1e-9)
     ticks = [-bound, -bound / 2, 0, bound / 2, bound]
     plot = interval_plot(
         [

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from llama_index.core.base.response.schema import RESPONSE_TYPE
 from llama_index.core.schema import MetadataMode, NodeWithScore
@@ -16,10 +16,22 @@ from phi3_industry.evaluation.metrics import (
     token_f1,
     value_match,
 )
+from phi3_industry.evaluation.numbers import number_match
 from phi3_industry.grounding.citations import parse_answer, verify
 from phi3_industry.grounding.questions import Question
+from phi3_industry.grounding.quotes import repair_quotes
 
-__all__ = ["AnswerRow", "CitedPassage", "Passage", "failed_row", "score_response"]
+__all__ = ["AnswerRow", "CitedPassage", "Passage", "Terms", "failed_row", "score_response"]
+
+
+class Terms(Protocol):
+    """A house's terms; :class:`~phi3_industry.finetuning.glossary.Glossary` is one."""
+
+    def find(self, text: str, /) -> object | None:
+        """Find a term that a text names, by its name or by a banned one."""
+
+    def banned_in(self, text: str, /) -> str | None:
+        """Find a banned word in a text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +65,19 @@ class CitedPassage:
         node_id: The cited passage; ``None`` if there is none of that number.
         quote: What of the answer stands in the passage.
         verified: Whether any of it does.
+        gold: Whether the question names the cited passage; ``False`` if it names none.
     """
 
     marker: int
     node_id: str | None
     quote: str
     verified: bool
+    gold: bool = False
+
+    @property
+    def right(self) -> bool:
+        """Whether the claim stands there, and that is where the answer stands."""
+        return self.verified and self.gold
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,16 +97,26 @@ class AnswerRow:
         exact_match: Whether the body equals an answer or the reference after normalisation.
         value_match: Whether the body gives the right value, whatever follows it.
         house_match: Whether the body is the reference to the letter.
+        number_match: Whether the body gives the numbers of an answer and no others; ``None`` if
+            the answers hold none.
         token_f1: Overlap of the body with the best of answers and reference, from 0 to 1.
+        terms_right: Whether it uses no banned word; ``None`` without a glossary, and where the
+            body names no term.
         gold_shown: Whether a gold passage was among those shown.
         citation_right: Whether it cites, and every citation is verified and leads to a gold
             passage.
+        quotes: Quotes that it was given out with: of its citations, and in quotation marks.
+        quotes_exact: Those of them that are exact substrings of their passages.
         abstained: Whether it says that it does not know.
-        latency_s: Time of the query in seconds.
+        latency_s: Time of the query in seconds, from asking to the whole answer.
+        machine_s: Its share of the machine's time in seconds: questions that are asked at once
+            share the time until the last of them is answered.
         prompt_tokens: Tokens of the prompt, if the engine says.
         completion_tokens: Tokens of the answer, if the engine says.
         used_strategy: The strategy that the engine reports, of interest under ``auto``.
         reason: Why, in the engine's words.
+        provenance: How much of it came from which passage and from the weights, if the engine
+            says; see :func:`~phi3_industry.query_engine.provenance.trace_answer`.
         error: What went wrong; empty if nothing did. A failed query counts as wrong.
     """
 
@@ -100,20 +129,54 @@ class AnswerRow:
     exact_match: bool | None
     value_match: bool | None
     house_match: bool | None
+    number_match: bool | None
     token_f1: float | None
     gold_shown: bool | None
     citation_right: bool | None
     abstained: bool
     latency_s: float
+    machine_s: float
+    quotes: int = 0
+    quotes_exact: int = 0
+    terms_right: bool | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     used_strategy: str = ""
     reason: str = ""
+    provenance: Mapping[str, Any] | None = None
     error: str = ""
+
+    @property
+    def right(self) -> bool:
+        """Whether the question was treated rightly.
+
+        Where the documents hold an answer it is the reference to the letter, and where they hold
+        none it abstains.
+        """
+        return self.abstained if self.house_match is None else self.house_match
+
+    @property
+    def given_citations(self) -> tuple[CitedPassage, ...]:
+        """The citations that it was given out with: an engine may have taken wrong ones out."""
+        given = parse_answer(self.answer).markers
+        return tuple(citation for citation in self.citations if citation.marker in given)
+
+    @property
+    def cites_gold(self) -> bool | None:
+        """Whether any of its citations is right; ``None`` if the question names no passage."""
+        if self.citation_right is None:
+            return None
+        return any(citation.right for citation in self.given_citations)
 
 
 def score_response(
-    question: Question, strategy: str, response: RESPONSE_TYPE, *, latency_s: float
+    question: Question,
+    strategy: str,
+    response: RESPONSE_TYPE,
+    *,
+    latency_s: float,
+    machine_s: float | None = None,
+    terms: Terms | None = None,
 ) -> tuple[AnswerRow, list[Passage]]:
     """Score what a query engine answered.
 
@@ -125,6 +188,8 @@ def score_response(
         strategy: The strategy it was asked under.
         response: What the engine gave; a streamed one is read to its end.
         latency_s: Time of the query in seconds.
+        machine_s: Its share of the machine's time; ``None`` if it had the machine to itself.
+        terms: The house's terms, if there is a glossary.
 
     Returns:
         The scored answer, and the passages it was shown.
@@ -133,10 +198,12 @@ def score_response(
     facts: Mapping[str, Any] = response.metadata or {}  # of a stream, whole only at its end
     passages = [_passage(node) for node in response.source_nodes]
     parsed = parse_answer(text)
-    citations = _citations(text, facts, passages)
-    abstained = bool(facts.get("abstained", parsed.abstained))
     names = {passage.node_id: passage.names for passage in passages}
     gold = set(question.gold_ids) if question.answerable else set()
+    citations = _citations(text, facts, passages, gold)
+    abstained = bool(facts.get("abstained", parsed.abstained))
+    body = "" if abstained else parsed.body
+    quotes = [] if abstained else _quotes(text, citations, passages)
     usage = facts.get("usage") or {}
     row = AnswerRow(
         question_id=question.id,
@@ -145,7 +212,7 @@ def score_response(
         body=parsed.body,
         citations=citations,
         passages=tuple(passage.node_id for passage in passages),
-        **_answer_scores(question, "" if abstained else parsed.body),
+        **_answer_scores(question, body),
         gold_shown=any(not gold.isdisjoint(known) for known in names.values()) if gold else None,
         citation_right=not abstained
         and citation_right(
@@ -155,18 +222,28 @@ def score_response(
         )
         if gold
         else None,
+        quotes=len(quotes),
+        quotes_exact=sum(quotes),
+        terms_right=_terms_right(body, terms),
         abstained=abstained,
         latency_s=latency_s,
+        machine_s=latency_s if machine_s is None else machine_s,
         prompt_tokens=usage.get("prompt_tokens"),
         completion_tokens=usage.get("completion_tokens"),
         used_strategy=str(facts.get("strategy", "")),
         reason=str(facts.get("reason", "")),
+        provenance=facts.get("provenance"),
     )
     return row, passages
 
 
 def failed_row(
-    question: Question, strategy: str, error: Exception, *, latency_s: float
+    question: Question,
+    strategy: str,
+    error: Exception,
+    *,
+    latency_s: float,
+    machine_s: float | None = None,
 ) -> AnswerRow:
     """Record a query that failed: an answer that is wrong in every respect, with the error."""
     has_gold = question.answerable and bool(question.gold_ids)
@@ -182,21 +259,51 @@ def failed_row(
         citation_right=False if has_gold else None,
         abstained=False,
         latency_s=latency_s,
+        machine_s=latency_s if machine_s is None else machine_s,
         error=f"{type(error).__name__}: {error}",
     )
 
 
+_ANSWER_SCORES = ("exact_match", "value_match", "house_match", "number_match", "token_f1")
+
+
 def _answer_scores(question: Question, body: str) -> dict[str, Any]:
     if not question.answerable:
-        return dict.fromkeys(("exact_match", "value_match", "house_match", "token_f1"))
+        return dict.fromkeys(_ANSWER_SCORES)
     wanted = question.wanted or ""
     accepted = [*question.answers, wanted]
     return {
         "exact_match": exact_match(body, accepted),
         "value_match": value_match(body, accepted),
         "house_match": house_match(body, wanted),
+        "number_match": number_match(body, accepted, question=question.question),
         "token_f1": token_f1(body, accepted),
     }
+
+
+def _terms_right(body: str, terms: Terms | None) -> bool | None:
+    if terms is None or terms.find(body) is None:
+        return None
+    return terms.banned_in(body) is None
+
+
+def _quotes(
+    text: str, citations: Sequence[CitedPassage], passages: Sequence[Passage]
+) -> list[bool]:
+    """Tell of each quote that an answer is given out with whether it stands in its passage.
+
+    It is compared here, character by character, whatever the engine says of it.
+    """
+    texts = {passage.node_id: passage.text for passage in passages}
+    exact = [
+        citation.quote in texts.get(citation.node_id or "", "")
+        for citation in citations
+        if citation.quote
+    ]
+    if passages:
+        _, quoted = repair_quotes(text, list(texts.values()))
+        exact += [quote.outcome == "exact" for quote in quoted]
+    return exact
 
 
 def _text(response: RESPONSE_TYPE) -> str:
@@ -216,24 +323,32 @@ def _passage(found: NodeWithScore) -> Passage:
 
 
 def _citations(
-    text: str, facts: Mapping[str, Any], passages: list[Passage]
+    text: str, facts: Mapping[str, Any], passages: list[Passage], gold: set[str]
 ) -> tuple[CitedPassage, ...]:
+    known = {passage.node_id: passage.names for passage in passages}
+    found: list[tuple[int, str | None, str, bool]]
     if "citations" in facts:
-        return tuple(
-            CitedPassage(
-                marker=int(citation["marker"]),
-                node_id=citation["node_id"],
-                quote=str(citation["quote"]),
-                verified=bool(citation["verified"]),
+        found = [
+            (int(one["marker"]), one["node_id"], str(one["quote"]), bool(one["verified"]))
+            for one in facts["citations"]
+        ]
+    else:
+        found = [
+            (
+                citation.marker,
+                None if citation.index is None else passages[citation.index].node_id,
+                citation.quote,
+                citation.verified,
             )
-            for citation in facts["citations"]
-        )
+            for citation in verify(text, [passage.text for passage in passages])
+        ]
     return tuple(
         CitedPassage(
-            marker=citation.marker,
-            node_id=None if citation.index is None else passages[citation.index].node_id,
-            quote=citation.quote,
-            verified=citation.verified,
+            marker=marker,
+            node_id=node_id,
+            quote=quote,
+            verified=verified,
+            gold=not gold.isdisjoint(known.get(node_id or "", ())),
         )
-        for citation in verify(text, [passage.text for passage in passages])
+        for marker, node_id, quote, verified in found
     )

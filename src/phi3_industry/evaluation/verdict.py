@@ -10,12 +10,14 @@ from typing import Literal
 from phi3_industry.evaluation.arms import Rate
 from phi3_industry.evaluation.contrasts import Clusters, Contrast, Measure, contrast
 from phi3_industry.evaluation.rows import AnswerRow
+from phi3_industry.evaluation.rules import rule_of_choice, rule_of_doubt
 from phi3_industry.evaluation.statistics import required_questions
 from phi3_industry.evaluation.wording import label, percent, points
 
 __all__ = ["Recommendation", "recommend"]
 
 _MEASURED = {
+    "right": "is right",
     "house_match": "gives the right fact in house format",
     "value_match": "gives the right value",
 }
@@ -31,12 +33,16 @@ class Recommendation:
         strategy: The recommended strategy, if there is one.
         sentence: The verdict as one plain sentence with its numbers.
         questions_needed: About how many questions would tell, if more are needed.
+        rule: The rule of the guides that it rests on; empty if there is none.
+        candidates: The strategies that could still be the one, the cheapest first.
     """
 
     verdict: Literal["use", "cannot_tell", "none"]
     strategy: str | None
     sentence: str
     questions_needed: int | None = None
+    rule: str = ""
+    candidates: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return self.sentence
@@ -47,7 +53,7 @@ def recommend(
     *,
     clusters: Clusters,
     margin: float = 0.02,
-    measure: Measure = "house_match",
+    measure: Measure = "right",
     seed: int = 0,
 ) -> Recommendation:
     """Recommend the cheapest strategy that is not worse than the best by more than a margin.
@@ -70,7 +76,7 @@ def recommend(
     rates = {name: Rate.of(getattr(row, measure) for row in arm) for name, arm in rows.items()}
     asked = next(iter(rates.values())).trials
     does = _MEASURED[measure]
-    if not asked:
+    if not any(row.house_match is not None for row in next(iter(rows.values()))):
         sentence = "No question has an answer in the documents, so the strategies cannot be judged."
         return Recommendation(verdict="none", strategy=None, sentence=sentence)
     best = max(rates, key=lambda name: rates[name].successes)
@@ -89,7 +95,7 @@ def recommend(
                 f"the best, {label(best)} with {theirs}, by more than {points(margin)} points "
                 f"(difference {loss})."
             )
-            return Recommendation(verdict="use", strategy=name, sentence=sentence)
+            return _use(name, sentence, among=list(rates))
         if loss.interval.low <= 0:
             needed = _questions_needed(loss, margin)
             sentence = (
@@ -97,8 +103,17 @@ def recommend(
                 f"is worse than the best, {label(best)} with {theirs}, by more than "
                 f"{points(margin)} points (difference {loss}): about {needed:,} questions needed."
             )
+            place = cheaper.index(name)
+            if place:
+                worse = [label(other) for other in cheaper[:place]]
+                sentence += f" Worse than the best: {', '.join(worse)}."
             return Recommendation(
-                verdict="cannot_tell", strategy=None, sentence=sentence, questions_needed=needed
+                verdict="cannot_tell",
+                strategy=None,
+                sentence=sentence,
+                questions_needed=needed,
+                rule=rule_of_doubt(name, best, among=list(rates)),
+                candidates=(*cheaper[place:], best),
             )
         if nearest is None or loss.difference < nearest.difference:
             nearest = loss
@@ -112,7 +127,17 @@ def recommend(
         f"Use {label(best)}: it {does} in {percent(rates[best].share)} of {asked} questions; "
         f"{against}."
     )
-    return Recommendation(verdict="use", strategy=best, sentence=sentence)
+    return _use(best, sentence, among=list(rates))
+
+
+def _use(strategy: str, sentence: str, *, among: Sequence[str]) -> Recommendation:
+    return Recommendation(
+        verdict="use",
+        strategy=strategy,
+        sentence=sentence,
+        rule=rule_of_choice(strategy, among=among),
+        candidates=(strategy,),
+    )
 
 
 def _questions_needed(loss: Contrast, margin: float) -> int:
