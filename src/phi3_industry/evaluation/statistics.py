@@ -154,14 +154,17 @@ def paired_bootstrap(
     differences = np.asarray(first, dtype=float) - np.asarray(second, dtype=float)
     sums = np.bincount(member, weights=differences)
     sizes = np.bincount(member).astype(float)
-
     count = len(sums)
+    # clusters of the same sum and size cannot be told apart, so they are drawn together
+    kinds, alike = np.unique(np.stack([sums, sizes], axis=1), axis=0, return_counts=True)
+    sums, sizes = kinds.T
+
     generator = np.random.default_rng(seed)
     means: list[np.ndarray] = []
     left = resamples
     while left > 0:
-        rows = min(left, max(1, _BLOCK // count))
-        drawn = generator.multinomial(count, np.full(count, 1 / count), size=rows)
+        rows = min(left, max(1, _BLOCK // len(kinds)))
+        drawn = generator.multinomial(count, alike / count, size=rows)
         means.append((drawn @ sums) / (drawn @ sizes))
         left -= rows
     low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])

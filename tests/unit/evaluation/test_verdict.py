@@ -5,6 +5,7 @@ import random
 import pytest
 
 from phi3_industry.evaluation.arms import Rate
+from phi3_industry.evaluation.compare import compare_strategies
 from phi3_industry.evaluation.contrasts import cluster_questions
 from phi3_industry.evaluation.rows import Passage
 from phi3_industry.grounding.questions import Question
@@ -70,6 +71,30 @@ def test_a_contrast_by_hand(compared) -> None:
     same = result.find("rag_fine_tuned", "rag", measure="value_match")
     assert (same.difference, same.p_value) == (0.0, 1.0)
     assert same.interval.low < 0 < same.interval.high
+
+
+def test_the_interaction_by_hand(compared) -> None:
+    result = compared(30)
+    # with RAG the adapter gains the format of all 30, without it nothing
+    found = result.find("rag_fine_tuned-rag", "fine_tuned-base")
+    assert (found.difference, found.only_first, found.only_second) == (1.0, 30, 0)
+    assert found.p_value == pytest.approx(2 / 2**30)
+    # no draw differs, so the intervals of the two gains are combined
+    gain, nothing = result.find("rag_fine_tuned", "rag"), result.find("fine_tuned", "base")
+    assert found.interval.low == pytest.approx(
+        1 - ((1 - gain.interval.low) ** 2 + nothing.interval.high**2) ** 0.5
+    )
+
+
+def test_the_interaction_needs_all_four_ways(scripted, questions) -> None:
+    asked = questions(3)
+    result = compare_strategies(
+        scripted(asked), questions=asked, strategies=["rag", "rag_fine_tuned"], show_progress=False
+    )
+    assert [(one.first, one.second) for one in result.contrasts] == [
+        ("rag_fine_tuned", "rag"),
+        ("rag_fine_tuned", "rag"),
+    ]
 
 
 def test_an_unplanned_contrast_names_the_planned_ones(compared) -> None:
@@ -178,3 +203,37 @@ def test_nothing_is_recommended_without_an_answerable_question(compared) -> None
     assert result.reading_harm is None
     assert result.recommendation.verdict == "none"
     assert "n/a" in result.table()
+
+
+def test_an_answer_that_is_made_up_counts_against_a_way(compared, replies) -> None:
+    script = {"rag_fine_tuned": lambda question: f"[1] {question.reference or '3 bar | PDIS'}"}
+    result = compared(60, unanswerable=60, script={**script, "rag": replies["house"]})
+    assert result.arms["rag_fine_tuned"].house_match == Rate(60, 60)
+    assert result.arms["rag_fine_tuned"].right == Rate(60, 120)
+    assert result.recommendation.strategy == "rag"
+
+
+def test_each_verdict_names_its_rule(compared, replies) -> None:
+    both = compared(60).recommendation
+    assert "retrieve and fine-tune" in both.rule
+    reading = compared(250, script={"rag": replies["house"]}).recommendation
+    assert "where answers need outside data, retrieve it" in reading.rule
+    assert "do not fine-tune yet" in reading.rule  # the adapter was asked and gained nothing
+    closed = compared(250, script={"fine_tuned": replies["house"]}).recommendation
+    assert (closed.strategy, closed.rule) == (
+        "fine_tuned",
+        "Rule: for stable knowledge and precise terms, fine-tune.",
+    )
+    alone = compared(250, script={"base": replies["house"]}).recommendation
+    assert "needs neither documents nor training" in alone.rule
+    script = {"rag": right_in(0.8, seed=1), "rag_fine_tuned": right_in(0.85, seed=2)}
+    doubt = compared(60, script=script).recommendation
+    assert doubt.rule.startswith("Rule: do not fine-tune yet")
+    assert doubt.rule in compared(60, script=script).summary()
+
+
+def test_what_cannot_be_told_apart_is_named_and_what_is_worse_too(compared) -> None:
+    script = {"rag": right_in(0.8, seed=1), "rag_fine_tuned": right_in(0.85, seed=2)}
+    verdict = compared(60, script=script).recommendation
+    assert verdict.candidates == ("rag", "fine_tuned", "rag_fine_tuned")
+    assert str(verdict).endswith("Worse than the best: base.")
