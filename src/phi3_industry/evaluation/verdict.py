@@ -74,60 +74,72 @@ def recommend(
         The verdict.
     """
     rates = {name: Rate.of(getattr(row, measure) for row in arm) for name, arm in rows.items()}
-    asked = next(iter(rates.values())).trials
-    does = _MEASURED[measure]
-    if not any(row.house_match is not None for row in next(iter(rows.values()))):
+    best = max(rates, key=lambda name: rates[name].successes)
+    asked, does = rates[best].trials, _MEASURED[measure]
+    if not any(row.house_match is not None for row in rows[best]):
         sentence = "No question has an answer in the documents, so the strategies cannot be judged."
         return Recommendation(verdict="none", strategy=None, sentence=sentence)
-    best = max(rates, key=lambda name: rates[name].successes)
     if not rates[best].successes:
         sentence = f"No strategy {does} for any of the {asked} questions: none can be recommended."
         return Recommendation(verdict="none", strategy=None, sentence=sentence)
 
     cheaper = list(rates)[: list(rates).index(best)]
-    nearest: Contrast | None = None
-    for name in cheaper:
-        loss = contrast(rows, best, name, measure=measure, clusters=clusters, seed=seed)
-        ours, theirs = percent(rates[name].share), percent(rates[best].share)
+    losses = {
+        name: contrast(rows, best, name, measure=measure, clusters=clusters, seed=seed)
+        for name in cheaper
+    }
+    best_reached = f"the best, {label(best)} with {percent(rates[best].share)}"
+    for name, loss in losses.items():
+        reached = f"{percent(rates[name].share)} of {asked} questions"
         if loss.interval.high <= margin:
             sentence = (
-                f"Use {label(name)}: it {does} in {ours} of {asked} questions, not worse than "
-                f"the best, {label(best)} with {theirs}, by more than {points(margin)} points "
-                f"(difference {loss})."
+                f"Use {label(name)}: it {does} in {reached}, not worse than {best_reached}, by more "
+                f"than {points(margin)} points (difference {loss})."
             )
             return _use(name, sentence, among=list(rates))
         if loss.interval.low <= 0:
-            needed = _questions_needed(loss, margin)
             sentence = (
-                f"Cannot tell whether {label(name)}, which {does} in {ours} of {asked} questions, "
-                f"is worse than the best, {label(best)} with {theirs}, by more than "
-                f"{points(margin)} points (difference {loss}): about {needed:,} questions needed."
+                f"Cannot tell whether {label(name)}, which {does} in {reached}, is worse than "
+                f"{best_reached}, by more than {points(margin)} points (difference {loss})"
             )
-            place = cheaper.index(name)
-            if place:
-                worse = [label(other) for other in cheaper[:place]]
-                sentence += f" Worse than the best: {', '.join(worse)}."
-            return Recommendation(
-                verdict="cannot_tell",
-                strategy=None,
-                sentence=sentence,
-                questions_needed=needed,
-                rule=rule_of_doubt(name, best, among=list(rates)),
-                candidates=(*cheaper[place:], best),
-            )
-        if nearest is None or loss.difference < nearest.difference:
-            nearest = loss
-    against = "it is the cheapest of those asked"
-    if nearest is not None:
-        against = (
-            f"the best of the cheaper ones, {label(nearest.second)}, in "
-            f"{percent(rates[nearest.second].share)} (difference {nearest})"
-        )
+            return _cannot_tell(name, best, sentence, losses, margin=margin, among=list(rates))
     sentence = (
         f"Use {label(best)}: it {does} in {percent(rates[best].share)} of {asked} questions; "
-        f"{against}."
     )
+    if losses:
+        nearest = min(losses, key=lambda name: losses[name].difference)
+        sentence += (
+            f"the best of the cheaper ones, {label(nearest)}, in {percent(rates[nearest].share)} "
+            f"(difference {losses[nearest]})."
+        )
+    else:
+        sentence += "it is the cheapest of those asked."
     return _use(best, sentence, among=list(rates))
+
+
+def _cannot_tell(
+    name: str,
+    best: str,
+    sentence: str,
+    losses: Mapping[str, Contrast],
+    *,
+    margin: float,
+    among: Sequence[str],
+) -> Recommendation:
+    """Say how many questions it takes to tell, and what is out of the question already."""
+    needed = _questions_needed(losses[name], margin)
+    worse = [other for other, loss in losses.items() if loss.interval.low > 0]
+    sentence += f": about {needed:,} questions needed."
+    if worse:
+        sentence += f" Worse than the best: {', '.join(map(label, worse))}."
+    return Recommendation(
+        verdict="cannot_tell",
+        strategy=None,
+        sentence=sentence,
+        questions_needed=needed,
+        rule=rule_of_doubt(name, best, among=among),
+        candidates=(*(other for other in losses if other not in worse), best),
+    )
 
 
 def _use(strategy: str, sentence: str, *, among: Sequence[str]) -> Recommendation:
