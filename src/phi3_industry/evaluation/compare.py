@@ -17,7 +17,8 @@ from phi3_industry.evaluation.asking import Block, QuestionEngine, Reply, ask_al
 from phi3_industry.evaluation.costs import Prices, Upkeep
 from phi3_industry.evaluation.journal import Journal, Record, fingerprint_questions
 from phi3_industry.evaluation.result import ComparisonResult
-from phi3_industry.evaluation.rows import Passage, Terms, failed_row, score_response
+from phi3_industry.evaluation.rows import Passage
+from phi3_industry.evaluation.scoring import Terms, failed_row, score_response
 from phi3_industry.evaluation.ways import PLAIN, STRATEGIES
 from phi3_industry.grounding.questions import Question, load_questions
 

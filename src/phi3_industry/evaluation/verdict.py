@@ -93,8 +93,8 @@ def recommend(
         reached = f"{percent(rates[name].share)} of {asked} questions"
         if loss.interval.high <= margin:
             sentence = (
-                f"Use {label(name)}: it {does} in {reached}, not worse than {best_reached}, by more "
-                f"than {points(margin)} points (difference {loss})."
+                f"Use {label(name)}: it {does} in {reached}, not worse than {best_reached}, by "
+                f"more than {points(margin)} points (difference {loss})."
             )
             return _use(name, sentence, among=list(rates))
         if loss.interval.low <= 0:
