@@ -100,8 +100,8 @@ def _method(result: ComparisonResult) -> str:
         f"95 % intervals from 10,000 bootstrap draws of whole {drawn} ({clusters.count} of them, "
         f"seed {result.seed}), or Newcombe's score interval where no draw differs from another; "
         "p from McNemar's exact test, for the gains from the exact sign-flip test, corrected by "
-        "Holm over the comparisons of each measure. “Gain of fine-tuning with RAG vs without” is "
-        "the interaction: above zero, the two help each other."
+        "Holm over the comparisons of each measure. “Gain” is what fine-tuning adds; where that is "
+        "more with RAG than without, the two help each other."
     )
 
 

@@ -153,7 +153,10 @@ def _laid_out(columns: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]])
 def _break_even(cost: ArmCost) -> str:
     if not cost.one_off:
         return "-"
-    return "never" if cost.break_even is None else f"{cost.break_even:,}"
+    if cost.break_even is None:
+        return "never"
+    digits = 10 ** max(0, len(str(cost.break_even)) - 2)  # prices are not known to more figures
+    return f"{-(-cost.break_even // digits) * digits:,}"
 
 
 def _legend(result: ComparisonResult) -> str:
