@@ -144,7 +144,7 @@ def _adapter(
         print(rows.report)
         _train(options, rows, folder)
     llm.load_adapter(folder, folder.name)
-    return folder.name
+    return str(folder.name)
 
 
 def _plain_adapter(
@@ -167,7 +167,7 @@ def _plain_adapter(
         builder = TrainingSetBuilder(base, llm=llm, seed=options.seed)
         _train(options, builder.build(conversations=path), folder)
     llm.load_adapter(folder, folder.name)
-    return folder.name
+    return str(folder.name)
 
 
 def _train(options: argparse.Namespace, rows: TrainingSet, folder: Path) -> None:
@@ -181,7 +181,8 @@ def _train(options: argparse.Namespace, rows: TrainingSet, folder: Path) -> None
 def _training_s(llm: Phi3LLM, adapter: str | None) -> float | None:
     if adapter is None:
         return None
-    seconds = llm.with_adapter(adapter).adapter_manifest().metrics.get("seconds")
+    manifest = llm.with_adapter(adapter).adapter_manifest()
+    seconds = None if manifest is None else manifest.metrics.get("seconds")
     return None if seconds is None else float(seconds)
 
 

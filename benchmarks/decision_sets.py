@@ -136,11 +136,7 @@ class CorpusSet:
         report = base.add(documents, show_progress=True)
         print(f"{len(kept)} of {len(records)} passages; {report}"[:300])
 
-    def change(
-        self,
-        base: KnowledgeBase,
-        questions: Sequence[Question],  # noqa: ARG002 # as of FolderSet
-    ) -> tuple[list[Question], None]:
+    def change(self, *_: object) -> tuple[list[Question], None]:
         """Change nothing: these passages have no cells that could be changed safely."""
         return [], None
 

@@ -17,7 +17,7 @@ from llama_index.core.base.response.schema import (
 
 from phi3_industry.grounding.questions import Question
 
-__all__ = ["QuestionEngine", "Reply", "ask_all"]
+__all__ = ["QuestionEngine", "Reply", "ask_all", "run_to_end"]
 
 Block = tuple[str, Sequence[Question]]
 """A way of answering, and the questions that it is asked at once."""
@@ -76,7 +76,7 @@ def ask_all(
             for question, reply in zip(questions, replies, strict=True):
                 receive(name, question, replace(reply, machine_s=share_s))
 
-    _run_to_end(ask())
+    run_to_end(ask())
 
 
 def _ask(engine: QuestionEngine, question: Question) -> Reply:
@@ -107,7 +107,7 @@ async def _aask(engine: Any, question: Question) -> Reply:
     return Reply(response=response, error=problem, latency_s=taken, machine_s=taken)
 
 
-def _run_to_end(work: Coroutine[Any, Any, None]) -> None:
+def run_to_end(work: Coroutine[Any, Any, None]) -> None:
     """Run to its end, in a thread of its own where an event loop runs already, as in notebooks."""
     try:
         asyncio.get_running_loop()

@@ -11,11 +11,13 @@ from dataclasses import asdict
 from os import PathLike
 from typing import Any, Protocol
 
+from llama_index.core.evaluation import BaseEvaluator
 from tqdm.auto import tqdm
 
 from phi3_industry.evaluation.asking import Block, QuestionEngine, Reply, ask_all
 from phi3_industry.evaluation.costs import Prices, Upkeep
 from phi3_industry.evaluation.journal import Journal, Record, fingerprint_questions
+from phi3_industry.evaluation.judging import check_judge, judge_answers
 from phi3_industry.evaluation.result import ComparisonResult
 from phi3_industry.evaluation.rows import Passage
 from phi3_industry.evaluation.scoring import Terms, failed_row, score_response
@@ -41,6 +43,7 @@ def compare_strategies(
     glossary: Terms | None = None,
     prices: Prices | None = None,
     upkeep: Upkeep | None = None,
+    judge: BaseEvaluator | None = None,
     workers: int = 1,
     journal: str | PathLike[str] | None = None,
     margin: float = 0.02,
@@ -64,6 +67,8 @@ def compare_strategies(
         glossary: The house's terms, to see whether answers keep to them.
         prices: What tokens, the machine and fine-tuning cost.
         upkeep: How long fine-tuning and indexing take.
+        judge: A LlamaIndex evaluator that reads the answers too. One that compares two answers
+            is asked in both orders; make it with ``enforce_consensus=False``.
         workers: Questions that a strategy is asked at once, through ``aquery`` if more than one.
             Latencies are then those under that load.
         journal: A file to which each scored answer is appended at once. A comparison that was
@@ -87,6 +92,8 @@ def compare_strategies(
     if strategies is None:
         strategies = getattr(engine, "strategies", STRATEGIES)
     _check(asked, strategies, margin=margin, workers=workers)
+    if judge is not None:
+        check_judge(judge)
     # every engine before any query: a strategy that the engine refuses is refused at once
     arms = _arms(engine, strategies, plain)
     _check_engines(arms, workers)
@@ -107,16 +114,30 @@ def compare_strategies(
             progress.update()
 
         ask_all(arms, _blocks(asked, list(arms), workers, done=records), receive)
-    ordered = [records[question.id, name] for question in asked for name in arms]
+        ordered = [records[question.id, name] for question in asked for name in arms]
+        passages = _passages(ordered)
+        judgement = None
+        if judge is not None:
+            by_arm = {name: [records[one.id, name][0] for one in asked] for name in arms}
+            judgement = judge_answers(
+                judge,
+                asked,
+                by_arm,
+                passages,
+                workers=workers,
+                journal=log,
+                show_progress=show_progress,
+            )
     return ComparisonResult(
         questions=tuple(asked),
         strategies=tuple(arms),
         rows=tuple(row for row, _, _ in ordered),
-        passages=_passages(ordered),
+        passages=passages,
         seed=seed,
         margin=margin,
         prices=prices,
         upkeep=upkeep,
+        judgement=judgement,
         settings={**_said(ordered), **({"asked at once": str(workers)} if workers > 1 else {})},
     )
 

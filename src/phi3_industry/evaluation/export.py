@@ -82,6 +82,7 @@ def as_json(result: ComparisonResult) -> str:
         "prices": None if result.prices is None else asdict(result.prices),
         "upkeep": None if result.upkeep is None else asdict(result.upkeep),
         "costs": {name: asdict(cost) for name, cost in result.costs.items()},
+        "judgement": None if result.judgement is None else asdict(result.judgement),
         "cheapest_first": result.cheapest_first,
         "clusters": {"level": result.clusters.level, "count": result.clusters.count},
         "contrasts": [asdict(contrast) for contrast in result.contrasts],

@@ -42,11 +42,13 @@ class Journal:
         self._path = Path(path)
         self.records: list[Record] = []
         """The answers that were there already, without failed ones: those are asked again."""
+        self.judged: dict[str, dict[str, Any]] = {}
+        """What a judge said already, by what it was asked."""
         lines = self._read()
         if lines:
             self._check(lines[0], settings)
-            records = [self._parse(line, number) for number, line in enumerate(lines[1:], start=2)]
-            self.records = [record for record in records if not record[0].error]
+            for number, line in enumerate(lines[1:], start=2):
+                self._take(line, number)
         self._file: BinaryIO = self._path.open("ab")
         if not lines:
             self._write({"format": _FORMAT, "version": _VERSION, "settings": dict(settings)})
@@ -60,6 +62,11 @@ class Journal:
                 "said": dict(said),
             }
         )
+
+    def add_judged(self, asked: str, outcome: dict[str, Any]) -> None:
+        """Append what a judge said."""
+        self.judged[asked] = outcome
+        self._write({"judged": asked, "outcome": outcome})
 
     def __enter__(self) -> Journal:
         return self
@@ -111,16 +118,21 @@ class Journal:
                 "Give another file, or delete this one to begin again."
             )
 
-    def _parse(self, line: bytes, number: int) -> Record:
+    def _take(self, line: bytes, number: int) -> None:
         try:
             raw = json.loads(line)
+            if "judged" in raw:
+                self.judged[raw["judged"]] = dict(raw["outcome"])
+                return
             row = raw["row"]
             row["citations"] = tuple(CitedPassage(**citation) for citation in row["citations"])
             row["passages"] = tuple(row["passages"])
             passages = [Passage(**passage) for passage in raw["passages"]]
-            return AnswerRow(**row), passages, dict(raw["said"])
+            record = AnswerRow(**row), passages, dict(raw["said"])
         except (ValueError, KeyError, TypeError) as error:
             raise self._no_journal(f"line {number}: {type(error).__name__}: {error}") from error
+        if not record[0].error:
+            self.records.append(record)
 
     def _no_journal(self, problem: str) -> ConfigurationError:
         return ConfigurationError(

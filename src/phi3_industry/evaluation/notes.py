@@ -30,6 +30,7 @@ def notes(result: ComparisonResult) -> list[str]:
         _reading(result),
         _freshness(result),
         _abstention(result),
+        _judge(result),
         _failures(result),
     ]
     return [sentence for sentence in found if sentence]
@@ -94,6 +95,26 @@ def _abstention(result: ComparisonResult) -> str:
     return (
         f"Where the documents hold no answer, {label(advised)} abstained in {rate.successes} of "
         f"{rate.trials} questions."
+    )
+
+
+def _judge(result: ComparisonResult) -> str:
+    found = result.judgement
+    if found is None:
+        return ""
+    failed = f" It gave no judgement {found.failed} times." if found.failed else ""
+    if found.pairs:
+        told = "; ".join(
+            f"{label(pair.first)} against {label(pair.second)}: {pair.first_better} better, "
+            f"{pair.second_better} worse, {pair.ties} ties, the same in both orders in "
+            f"{percent(pair.agreement.share)}"
+            for pair in found.pairs
+        )
+        return f"The judge ({found.judge}) prefers: {told}.{failed}"
+    passed = ", ".join(f"{label(arm)} {percent(rate.share)}" for arm, rate in found.passing.items())
+    return (
+        f"The judge ({found.judge}) lets pass: {passed}. It agrees with “right value” in "
+        f"{percent(found.agreement.share)} of {found.agreement.trials} answers.{failed}"
     )
 
 

@@ -19,6 +19,7 @@ from phi3_industry.evaluation.contrasts import (
 )
 from phi3_industry.evaluation.costs import ArmCost, Prices, Upkeep, cheapest_first, cost_arms
 from phi3_industry.evaluation.export import as_csv, as_json
+from phi3_industry.evaluation.judging import Judgement
 from phi3_industry.evaluation.report import render_report
 from phi3_industry.evaluation.rows import AnswerRow, Passage
 from phi3_industry.evaluation.strata import StratumSummary, summarise_strata
@@ -43,6 +44,7 @@ class ComparisonResult:
         margin: The loss that one would accept for a lower price, as a share.
         prices: What tokens, the machine and fine-tuning cost, if that is known.
         upkeep: How long fine-tuning and indexing take, if that is known.
+        judgement: What a judge said of the answers, if there was one.
         settings: What the engine says of itself, such as its model.
     """
 
@@ -54,6 +56,7 @@ class ComparisonResult:
     margin: float = 0.02
     prices: Prices | None = None
     upkeep: Upkeep | None = None
+    judgement: Judgement | None = None
     settings: Mapping[str, str]
 
     def __str__(self) -> str:
