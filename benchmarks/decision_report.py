@@ -20,11 +20,13 @@ folder.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import platform
 import time
 from collections.abc import Sequence
 from datetime import date
+from importlib import resources
 from importlib.metadata import version
 from os import cpu_count
 from pathlib import Path
@@ -101,7 +103,7 @@ def report(
         "data": given.note,
         "calibrated on": f"{len(held)} train questions",
         "trained on": f"{len(learned)} train questions" if learned else "see the adapter's card",
-        "model weights": engine.fingerprints().get("model", "")[:12],
+        "model weights": _weights(options.model),
         "hardware": f"{platform.machine()}, {cpu_count()} cores, {options.threads} threads used",
         "versions": ", ".join(f"{name} {version(name)}" for name in _PACKAGES),
     }
@@ -184,6 +186,15 @@ def _training_s(llm: Phi3LLM, adapter: str | None) -> float | None:
     manifest = llm.with_adapter(adapter).adapter_manifest()
     seconds = None if manifest is None else manifest.metrics.get("seconds")
     return None if seconds is None else float(seconds)
+
+
+def _weights(model: str) -> str:
+    """Name the model, the embedded one by its weights, which change from time to time."""
+    if model != "embedded":
+        return model
+    folder = resources.files("phi3_industry.models.embedded")
+    content = folder.joinpath("model.safetensors").read_bytes()
+    return f"embedded, SHA-256 {hashlib.sha256(content).hexdigest()[:12]}…"
 
 
 def _prices(options: argparse.Namespace) -> Prices | None:

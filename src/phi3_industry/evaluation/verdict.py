@@ -60,7 +60,8 @@ def recommend(
 
     Going from the cheapest up: a strategy is taken if the 95 % interval of what it loses to the
     best ends within the margin, passed over if the interval lies above zero, and otherwise the
-    questions cannot tell.
+    questions cannot tell. One that never gives the right fact is passed over too, however often
+    it abstains rightly.
 
     Args:
         rows: The answers of each strategy, the cheapest strategy first, in the same order of
@@ -73,15 +74,20 @@ def recommend(
     Returns:
         The verdict.
     """
-    rates = {name: Rate.of(getattr(row, measure) for row in arm) for name, arm in rows.items()}
-    best = max(rates, key=lambda name: rates[name].successes)
-    asked, does = rates[best].trials, _MEASURED[measure]
-    if not any(row.house_match is not None for row in rows[best]):
+    answerable = Rate.of(row.house_match for row in next(iter(rows.values()))).trials
+    if not answerable:
         sentence = "No question has an answer in the documents, so the strategies cannot be judged."
         return Recommendation(verdict="none", strategy=None, sentence=sentence)
-    if not rates[best].successes:
-        sentence = f"No strategy {does} for any of the {asked} questions: none can be recommended."
+    useful = [name for name, arm in rows.items() if any(row.house_match for row in arm)]
+    if not useful:
+        sentence = (
+            f"No strategy gives the right fact in house format for any of the {answerable} "
+            "questions that the documents answer: none can be recommended."
+        )
         return Recommendation(verdict="none", strategy=None, sentence=sentence)
+    rates = {name: Rate.of(getattr(row, measure) for row in arm) for name, arm in rows.items()}
+    best = max(useful, key=lambda name: rates[name].successes)
+    asked, does = rates[best].trials, _MEASURED[measure]
 
     cheaper = list(rates)[: list(rates).index(best)]
     losses = {
@@ -90,19 +96,24 @@ def recommend(
     }
     best_reached = f"the best, {label(best)} with {percent(rates[best].share)}"
     for name, loss in losses.items():
+        if name not in useful:
+            continue
         reached = f"{percent(rates[name].share)} of {asked} questions"
         if loss.interval.high <= margin:
             sentence = (
                 f"Use {label(name)}: it {does} in {reached}, not worse than {best_reached}, by "
                 f"more than {points(margin)} points (difference {loss})."
             )
-            return _use(name, sentence, among=list(rates))
+            return _use(name, sentence, among=list(rows))
         if loss.interval.low <= 0:
             sentence = (
                 f"Cannot tell whether {label(name)}, which {does} in {reached}, is worse than "
                 f"{best_reached}, by more than {points(margin)} points (difference {loss})"
             )
-            return _cannot_tell(name, best, sentence, losses, margin=margin, among=list(rates))
+            worse = [one for one in losses if one not in useful or losses[one].interval.low > 0]
+            return _cannot_tell(
+                name, best, sentence, losses, worse=worse, margin=margin, among=list(rows)
+            )
     sentence = (
         f"Use {label(best)}: it {does} in {percent(rates[best].share)} of {asked} questions; "
     )
@@ -114,7 +125,7 @@ def recommend(
         )
     else:
         sentence += "it is the cheapest of those asked."
-    return _use(best, sentence, among=list(rates))
+    return _use(best, sentence, among=list(rows))
 
 
 def _cannot_tell(
@@ -123,12 +134,12 @@ def _cannot_tell(
     sentence: str,
     losses: Mapping[str, Contrast],
     *,
+    worse: Sequence[str],
     margin: float,
     among: Sequence[str],
 ) -> Recommendation:
     """Say how many questions it takes to tell, and what is out of the question already."""
     needed = _questions_needed(losses[name], margin)
-    worse = [other for other, loss in losses.items() if loss.interval.low > 0]
     sentence += f": about {needed:,} questions needed."
     if worse:
         sentence += f" Worse than the best: {', '.join(map(label, worse))}."

@@ -195,6 +195,10 @@ def test_nothing_is_recommended_where_nothing_is_right(compared, replies) -> Non
     verdict = compared(5, script={"rag_fine_tuned": replies["habit"]}).recommendation
     assert (verdict.verdict, verdict.strategy) == ("none", None)
     assert "for any of the 5 questions" in str(verdict)
+    # abstaining from everything is right now and then, and still of no use
+    result = compared(5, unanswerable=50, script={"rag_fine_tuned": replies["abstain"]})
+    assert result.arms["base"].right == Rate(50, 55)
+    assert result.recommendation.verdict == "none"
 
 
 def test_nothing_is_recommended_without_an_answerable_question(compared) -> None:
