@@ -47,8 +47,8 @@ class ArmSummary:
 
     Attributes:
         strategy: The strategy.
-        right: Treated rightly, of all questions: the right fact in house format, or an abstention
-            where the documents hold no answer.
+        right: Treated rightly, of all questions: the wanted answer, or an abstention where the
+            documents hold none.
         house_match: Right fact in house format, of the answerable questions.
         value_match: Right value whatever the format, of the answerable questions.
         exact_match: An answer or the reference and nothing else, of the answerable questions.

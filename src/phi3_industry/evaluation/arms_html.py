@@ -54,8 +54,9 @@ def arms_section(result: ComparisonResult) -> Markup:
         table(["", *headings], rows),
         element(
             "p",
-            "Rightly treated: the wanted answer in house format, or an abstention where the "
-            "documents hold no answer; in brackets the 95 % interval of the share (Wilson). "
+            "Rightly treated: the wanted answer, in house format where the question gives one, or "
+            "an abstention where the documents hold no answer; in brackets the 95 % interval of "
+            "the share (Wilson). "
             "Shares of facts, values and citations are of the questions that have an answer in "
             "the documents, or name the passage that holds it; “abstained rightly” is of those "
             "that have none.",

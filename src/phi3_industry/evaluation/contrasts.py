@@ -34,8 +34,8 @@ __all__ = [
 ]
 
 Measure = Literal["right", "house_match", "value_match"]
-"""What a contrast compares: the question treated rightly, of all questions; right fact in house
-format, or right value whatever the format, of those with an answer."""
+"""What a contrast compares: the question treated rightly, of all questions; the reference to the
+letter, or the right value whatever the format, of those with an answer."""
 
 PLANNED_CONTRASTS = (
     ("rag", "base"),
@@ -55,7 +55,8 @@ INTERACTION = ("rag_fine_tuned-rag", "fine_tuned-base")
 MIN_CLUSTERS = 20
 """Fewest clusters for which drawing clusters is trusted."""
 
-MEASURES: tuple[Measure, ...] = ("house_match", "value_match")
+MEASURES: tuple[Measure, ...] = ("right", "value_match")
+"""The measures of the planned contrasts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -258,7 +259,7 @@ def planned_contrasts(
         seed: Seed of the bootstrap.
 
     Returns:
-        The contrasts, those of ``house_match`` first, the interaction last of each measure; none
+        The contrasts, those of ``right`` first, the interaction last of each measure; none
         if no question is answerable.
     """
     if not clusters.of:

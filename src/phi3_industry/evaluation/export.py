@@ -92,7 +92,7 @@ def as_json(result: ComparisonResult) -> str:
             {**asdict(question), "metadata": dict(question.metadata), "stratum": question.stratum}
             for question in result.questions
         ],
-        "rows": [{**asdict(row), "right": row.right} for row in result.rows],
+        "rows": [asdict(row) for row in result.rows],
         "passages": {node_id: asdict(passage) for node_id, passage in result.passages.items()},
     }
     return json.dumps(content, ensure_ascii=False, indent=1, default=str) + "\n"
@@ -117,7 +117,6 @@ def as_csv(result: ComparisonResult) -> str:
         names = {node_id: result.passages[node_id].source_id for node_id in row.passages}
         cells = {
             **asdict(row),
-            "right": row.right,
             "cites_gold": row.cites_gold,
             "stratum": question.stratum,
             "question": question.question,

@@ -118,7 +118,7 @@ def _mark(row: AnswerRow) -> tuple[str, str, str]:
         return ("✓", "right", "abstained, rightly") if row.abstained else ("✗", "off", "made up")
     if row.abstained:
         return "–", "", "abstained"
-    if row.house_match:
+    if row.right:
         return "✓", "right", "right"
     if row.value_match:
         return "◐", "partly", "right value, other format"

@@ -141,13 +141,13 @@ class ComparisonResult:
         asked = {"rag", "rag_fine_tuned"} <= set(self.strategies) and self.contrasts
         return self.find("rag_fine_tuned", "rag", measure="value_match") if asked else None
 
-    def find(self, first: str, second: str, *, measure: Measure = "house_match") -> Contrast:
+    def find(self, first: str, second: str, *, measure: Measure = "right") -> Contrast:
         """Give a planned contrast.
 
         Args:
             first: The strategy that is looked at.
             second: The strategy it is compared with.
-            measure: ``"house_match"`` or ``"value_match"``.
+            measure: ``"right"`` or ``"value_match"``.
 
         Returns:
             The contrast.

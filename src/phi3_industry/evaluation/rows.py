@@ -71,6 +71,9 @@ class AnswerRow:
         body: The answer without its citations.
         citations: The citations, checked.
         passages: Node ids of the passages that were shown, in order.
+        right: Whether the question was treated rightly. Where the documents hold an answer: the
+            reference to the letter, or where the question gives none, the right value. Where they
+            hold none: an abstention.
         exact_match: Whether the body equals an answer or the reference after normalisation.
         value_match: Whether the body gives the right value, whatever follows it.
         house_match: Whether the body is the reference to the letter.
@@ -103,6 +106,7 @@ class AnswerRow:
     body: str
     citations: tuple[CitedPassage, ...]
     passages: tuple[str, ...]
+    right: bool
     exact_match: bool | None
     value_match: bool | None
     house_match: bool | None
@@ -122,15 +126,6 @@ class AnswerRow:
     reason: str = ""
     provenance: Mapping[str, Any] | None = None
     error: str = ""
-
-    @property
-    def right(self) -> bool:
-        """Whether the question was treated rightly.
-
-        Where the documents hold an answer it is the reference to the letter, and where they hold
-        none it abstains.
-        """
-        return self.abstained if self.house_match is None else self.house_match
 
     @property
     def given_citations(self) -> tuple[CitedPassage, ...]:

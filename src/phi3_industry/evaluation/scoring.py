@@ -77,7 +77,7 @@ def score_response(
         body=parsed.body,
         citations=citations,
         passages=tuple(passage.node_id for passage in passages),
-        **_answer_scores(question, body),
+        **_answer_scores(question, body, abstained=abstained),
         gold_shown=any(not gold.isdisjoint(known) for known in names.values()) if gold else None,
         citation_right=not abstained
         and citation_right(
@@ -119,7 +119,7 @@ def failed_row(
         body="",
         citations=(),
         passages=(),
-        **_answer_scores(question, ""),
+        **_answer_scores(question, "", abstained=False),
         gold_shown=False if has_gold else None,
         citation_right=False if has_gold else None,
         abstained=False,
@@ -129,18 +129,20 @@ def failed_row(
     )
 
 
-_ANSWER_SCORES = ("exact_match", "value_match", "house_match", "number_match", "token_f1")
-
-
-def _answer_scores(question: Question, body: str) -> dict[str, Any]:
+def _answer_scores(question: Question, body: str, *, abstained: bool) -> dict[str, Any]:
     if not question.answerable:
-        return dict.fromkeys(_ANSWER_SCORES)
+        scores = dict.fromkeys(
+            ("exact_match", "value_match", "house_match", "number_match", "token_f1")
+        )
+        return {"right": abstained, **scores}
     wanted = question.wanted or ""
     accepted = [*question.answers, wanted]
+    in_house_format, value = house_match(body, wanted), value_match(body, accepted)
     return {
+        "right": value if question.reference is None else in_house_format,
         "exact_match": exact_match(body, accepted),
-        "value_match": value_match(body, accepted),
-        "house_match": house_match(body, wanted),
+        "value_match": value,
+        "house_match": in_house_format,
         "number_match": number_match(body, accepted, question=question.question),
         "token_f1": token_f1(body, accepted),
     }

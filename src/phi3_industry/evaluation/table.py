@@ -165,7 +165,8 @@ def _legend(result: ComparisonResult) -> str:
     asked = f"{answerable} questions with an answer in the documents"
     asked += f", {others} without" if others else ""
     return (
-        "rightly treated: the wanted answer in house format, or abstained where there is none\n"
+        "rightly treated: the wanted answer (in house format if one is given), or abstained if "
+        "there is none\n"
         f"{asked}; in brackets: Wilson 95 % interval"
     )
 

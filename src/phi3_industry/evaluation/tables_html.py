@@ -10,14 +10,9 @@ __all__ = ["MEASURE_KINDS", "MEASURE_NAMES", "cell", "colour_key", "table", "tab
 
 MEASURE_NAMES: Mapping[str, str] = {
     "right": "rightly treated",
-    "house_match": "right fact in house format",
     "value_match": "right value",
 }
-MEASURE_KINDS: Mapping[str, str] = {
-    "right": "house",
-    "house_match": "house",
-    "value_match": "value",
-}
+MEASURE_KINDS: Mapping[str, str] = {"right": "house", "value_match": "value"}
 """CSS class of the colour of each measure."""
 
 

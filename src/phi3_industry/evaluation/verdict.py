@@ -74,31 +74,19 @@ def recommend(
     Returns:
         The verdict.
     """
-    answerable = Rate.of(row.house_match for row in next(iter(rows.values()))).trials
-    if not answerable:
-        sentence = "No question has an answer in the documents, so the strategies cannot be judged."
-        return Recommendation(verdict="none", strategy=None, sentence=sentence)
-    useful = [name for name, arm in rows.items() if any(row.house_match for row in arm)]
+    useful = [name for name, arm in rows.items() if _answers_rightly(arm)]
     if not useful:
-        sentence = (
-            f"No strategy gives the right fact in house format for any of the {answerable} "
-            "questions that the documents answer: none can be recommended."
-        )
-        return Recommendation(verdict="none", strategy=None, sentence=sentence)
+        return _none(next(iter(rows.values())))
     rates = {name: Rate.of(getattr(row, measure) for row in arm) for name, arm in rows.items()}
     best = max(useful, key=lambda name: rates[name].successes)
-    asked, does = rates[best].trials, _MEASURED[measure]
-
-    cheaper = list(rates)[: list(rates).index(best)]
     losses = {
         name: contrast(rows, best, name, measure=measure, clusters=clusters, seed=seed)
-        for name in cheaper
+        for name in list(rates)[: list(rates).index(best)]
     }
+    asked, does = rates[best].trials, _MEASURED[measure]
     best_reached = f"the best, {label(best)} with {percent(rates[best].share)}"
-    for name, loss in losses.items():
-        if name not in useful:
-            continue
-        reached = f"{percent(rates[name].share)} of {asked} questions"
+    for name in (one for one in losses if one in useful):
+        loss, reached = losses[name], f"{percent(rates[name].share)} of {asked} questions"
         if loss.interval.high <= margin:
             sentence = (
                 f"Use {label(name)}: it {does} in {reached}, not worse than {best_reached}, by "
@@ -114,18 +102,35 @@ def recommend(
             return _cannot_tell(
                 name, best, sentence, losses, worse=worse, margin=margin, among=list(rows)
             )
+    sentence = f"Use {label(best)}: it {does} in {percent(rates[best].share)} of {asked} questions"
+    return _use(best, f"{sentence}; {_against(losses, rates)}.", among=list(rows))
+
+
+def _answers_rightly(arm: Sequence[AnswerRow]) -> bool:
+    """Tell whether a strategy answers any question rightly that the documents answer."""
+    return any(row.right and row.house_match is not None for row in arm)
+
+
+def _none(arm: Sequence[AnswerRow]) -> Recommendation:
+    answerable = sum(row.house_match is not None for row in arm)
     sentence = (
-        f"Use {label(best)}: it {does} in {percent(rates[best].share)} of {asked} questions; "
+        f"No strategy gives the wanted answer to any of the {answerable} questions that the "
+        "documents answer: none can be recommended."
+        if answerable
+        else "No question has an answer in the documents, so the strategies cannot be judged."
     )
-    if losses:
-        nearest = min(losses, key=lambda name: losses[name].difference)
-        sentence += (
-            f"the best of the cheaper ones, {label(nearest)}, in {percent(rates[nearest].share)} "
-            f"(difference {losses[nearest]})."
-        )
-    else:
-        sentence += "it is the cheapest of those asked."
-    return _use(best, sentence, among=list(rows))
+    return Recommendation(verdict="none", strategy=None, sentence=sentence)
+
+
+def _against(losses: Mapping[str, Contrast], rates: Mapping[str, Rate]) -> str:
+    """Say what the best is better than: the nearest of the cheaper ones."""
+    if not losses:
+        return "it is the cheapest of those asked"
+    nearest = min(losses, key=lambda name: losses[name].difference)
+    return (
+        f"the best of the cheaper ones, {label(nearest)}, in {percent(rates[nearest].share)} "
+        f"(difference {losses[nearest]})"
+    )
 
 
 def _cannot_tell(

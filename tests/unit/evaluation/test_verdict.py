@@ -48,7 +48,7 @@ def test_contrasts_are_the_planned_ones_for_both_measures(compared) -> None:
     result = compared(30)
     assert [(one.measure, one.first, one.second) for one in result.contrasts] == [
         (measure, first, second)
-        for measure in ("house_match", "value_match")
+        for measure in ("right", "value_match")
         for first, second in (
             ("rag", "base"),
             ("fine_tuned", "base"),
@@ -98,7 +98,7 @@ def test_the_interaction_needs_all_four_ways(scripted, questions) -> None:
 
 
 def test_an_unplanned_contrast_names_the_planned_ones(compared) -> None:
-    with pytest.raises(KeyError, match="rag_fine_tuned - rag on house_match"):
+    with pytest.raises(KeyError, match="rag_fine_tuned - rag on right"):
         compared(3).find("base", "rag")
 
 
@@ -194,7 +194,7 @@ def test_a_handful_of_equal_answers_does_not_prove_equality(compared) -> None:
 def test_nothing_is_recommended_where_nothing_is_right(compared, replies) -> None:
     verdict = compared(5, script={"rag_fine_tuned": replies["habit"]}).recommendation
     assert (verdict.verdict, verdict.strategy) == ("none", None)
-    assert "for any of the 5 questions" in str(verdict)
+    assert "to any of the 5 questions" in str(verdict)
     # abstaining from everything is right now and then, and still of no use
     result = compared(5, unanswerable=50, script={"rag_fine_tuned": replies["abstain"]})
     assert result.arms["base"].right == Rate(50, 55)
