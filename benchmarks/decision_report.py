@@ -102,7 +102,11 @@ def report(
     settings = {
         "data": given.note,
         "calibrated on": f"{len(held)} train questions",
-        "trained on": f"{len(learned)} train questions" if learned else "see the adapter's card",
+        "adapter trained on": f"{len(learned)} train questions"
+        if learned
+        else "see its card"
+        if adapter
+        else "there is none",
         "model weights": _weights(options.model),
         "hardware": f"{platform.machine()}, {cpu_count()} cores, {options.threads} threads used",
         "versions": ", ".join(f"{name} {version(name)}" for name in _PACKAGES),

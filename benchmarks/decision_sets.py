@@ -119,8 +119,8 @@ class CorpusSet:
     def note(self) -> str:
         """How the questions came about."""
         return (
-            f"{self.folder.name}: {len(self.train)} train and {len(self.dev)} dev questions; the "
-            f"documents of {len(self._left_out)} groups of them are left out"
+            f"{self.folder.name}: {len(self.train)} train and {len(self.dev)} dev questions; "
+            f"documents left out: those of {len(self._left_out)} groups"
         )
 
     def fill(self, base: KnowledgeBase) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from phi3_industry.evaluation.contrasts import MEASURES, Contrast
+from phi3_industry.evaluation.contrasts import INTERACTION, MEASURES, Contrast
 from phi3_industry.evaluation.markup import Markup, element, join
 from phi3_industry.evaluation.plots import IntervalBar, interval_plot
 from phi3_industry.evaluation.tables_html import (
@@ -96,13 +96,18 @@ def _plot(contrasts: Sequence[Contrast]) -> Markup:
 def _method(result: ComparisonResult) -> str:
     clusters = result.clusters
     drawn = f"{clusters.level}s" if clusters.count != 1 else clusters.level
-    return (
+    gains = any((found.first, found.second) == INTERACTION for found in result.contrasts)
+    method = (
         f"95 % intervals from 10,000 bootstrap draws of whole {drawn} ({clusters.count} of them, "
         f"seed {result.seed}), or Newcombe's score interval where no draw differs from another; "
-        "p from McNemar's exact test, for the gains from the exact sign-flip test, corrected by "
-        "Holm over the comparisons of each measure. “Gain” is what fine-tuning adds; where that is "
-        "more with RAG than without, the two help each other."
+        "p from McNemar's exact test, corrected by Holm over the comparisons of each measure."
     )
+    if gains:
+        method += (
+            " “Gain” is what fine-tuning adds; where that is more with RAG than without, the two "
+            "help each other. Its p is from the exact sign-flip test."
+        )
+    return method
 
 
 def _bar(found: Contrast) -> IntervalBar:
