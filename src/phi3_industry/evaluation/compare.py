@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from os import PathLike
-from typing import Any, Protocol
+from typing import Protocol
 
 from llama_index.core.evaluation import BaseEvaluator
 from tqdm.auto import tqdm
 
 from phi3_industry.evaluation.asking import Block, QuestionEngine, Reply, ask_all
 from phi3_industry.evaluation.costs import Prices, Upkeep
-from phi3_industry.evaluation.journal import Journal, Record, fingerprint_questions
+from phi3_industry.evaluation.journal import Journal, Record, journal_settings
 from phi3_industry.evaluation.judging import check_judge, judge_answers
 from phi3_industry.evaluation.result import ComparisonResult
-from phi3_industry.evaluation.rows import Passage
 from phi3_industry.evaluation.scoring import Terms, failed_row, score_response
 from phi3_industry.evaluation.ways import PLAIN, STRATEGIES
 from phi3_industry.grounding.questions import Question, load_questions
@@ -97,32 +93,17 @@ def compare_strategies(
     # every engine before any query: a strategy that the engine refuses is refused at once
     arms = _arms(engine, strategies, plain)
     _check_engines(arms, workers)
-    records: dict[tuple[str, str], Record] = {}
-    total = len(asked) * len(arms)
-    with (
-        _opened(journal, asked, arms, glossary) as log,
-        tqdm(total=total, desc="comparing", unit="answer", disable=not show_progress) as progress,
-    ):
-        for record in log.records if log else ():
-            records[record[0].question_id, record[0].strategy] = record
-        progress.update(len(records))
-
-        def receive(name: str, question: Question, reply: Reply) -> None:
-            record = records[question.id, name] = _score(name, question, reply, glossary)
-            if log:
-                log.add(*record)
-            progress.update()
-
-        ask_all(arms, _blocks(asked, list(arms), workers, done=records), receive)
+    log = None if journal is None else Journal(journal, journal_settings(asked, arms, glossary))
+    with log or nullcontext():
+        records = _collect(asked, arms, glossary, log, workers=workers, show=show_progress)
         ordered = [records[question.id, name] for question in asked for name in arms]
-        passages = _passages(ordered)
+        passages = {passage.node_id: passage for _, shown, _ in ordered for passage in shown}
         judgement = None
         if judge is not None:
-            by_arm = {name: [records[one.id, name][0] for one in asked] for name in arms}
             judgement = judge_answers(
                 judge,
                 asked,
-                by_arm,
+                {name: [records[question.id, name][0] for question in asked] for name in arms},
                 passages,
                 workers=workers,
                 journal=log,
@@ -154,12 +135,39 @@ def _arms(
     return arms
 
 
+def _collect(
+    questions: Sequence[Question],
+    arms: Mapping[str, QuestionEngine],
+    glossary: Terms | None,
+    log: Journal | None,
+    *,
+    workers: int,
+    show: bool,
+) -> dict[tuple[str, str], Record]:
+    """Ask what the journal does not hold, and give all answers by question and way."""
+    known = log.records if log else []
+    records = {(record[0].question_id, record[0].strategy): record for record in known}
+    blocks = _blocks(questions, list(arms), workers, done=set(records))
+    total = len(questions) * len(arms)
+    with tqdm(total=total, desc="comparing", unit="answer", disable=not show) as progress:
+        progress.update(len(records))
+
+        def receive(name: str, question: Question, reply: Reply) -> None:
+            record = records[question.id, name] = _score(name, question, reply, glossary)
+            if log:
+                log.add(*record)
+            progress.update()
+
+        ask_all(arms, blocks, receive)
+    return records
+
+
 def _blocks(
     questions: Sequence[Question],
     names: list[str],
     workers: int,
     *,
-    done: Mapping[tuple[str, str], object],
+    done: Collection[tuple[str, str]],
 ) -> Iterator[Block]:
     """Part the questions into blocks; each way is asked a whole block at once."""
     for turn, start in enumerate(range(0, len(questions), workers)):
@@ -184,38 +192,6 @@ def _score(name: str, question: Question, reply: Reply, glossary: Terms | None) 
             return failed_row(question, name, error, **times), [], {}
     problem = reply.error or TypeError("The engine gave no response.")
     return failed_row(question, name, problem, **times), [], {}
-
-
-def _opened(
-    path: str | PathLike[str] | None,
-    questions: Sequence[Question],
-    arms: Mapping[str, QuestionEngine],
-    glossary: Terms | None,
-) -> AbstractContextManager[Journal | None]:
-    """Open the journal, or nothing where none is wanted."""
-    if path is None:
-        return nullcontext()
-    settings = {
-        "questions": fingerprint_questions(questions),
-        "strategies": ", ".join(arms),
-        "glossary": _hash(repr(glossary)),
-    }
-    for name, arm in arms.items():
-        known: Any = getattr(arm, "fingerprints", None)
-        calibration: Any = getattr(arm, "calibration", None)
-        facts = {"kind": type(arm).__name__, **(known() if callable(known) else {})}
-        if calibration is not None:
-            facts["calibration"] = asdict(calibration)
-        settings[f"engine of {name}"] = _hash(json.dumps(facts, sort_keys=True, default=str))
-    return Journal(path, settings)
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", errors="backslashreplace")).hexdigest()
-
-
-def _passages(records: Sequence[Record]) -> dict[str, Passage]:
-    return {passage.node_id: passage for _, passages, _ in records for passage in passages}
 
 
 def _said(records: Sequence[Record]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from phi3_industry.errors import ConfigurationError
 from phi3_industry.evaluation.rows import AnswerRow, CitedPassage, Passage
 from phi3_industry.grounding.questions import Question
 
-__all__ = ["Journal", "Record", "fingerprint_questions"]
+__all__ = ["Journal", "Record", "journal_settings"]
 
 _FORMAT = "phi3-industry comparison journal"
 _VERSION = 1
@@ -140,8 +140,36 @@ class Journal:
         )
 
 
-def fingerprint_questions(questions: Sequence[Question]) -> str:
-    """SHA-256 of everything about some questions that their answers and scores depend on."""
+def journal_settings(
+    questions: Sequence[Question], engines: Mapping[str, object], glossary: object
+) -> dict[str, str]:
+    """Say what scored answers depend on, as far as it can be seen.
+
+    Args:
+        questions: The questions.
+        engines: The engine of each way; its ``fingerprints()`` and ``calibration`` count if it
+            has them.
+        glossary: The house's terms, or ``None``.
+
+    Returns:
+        Names and hashes.
+    """
     facts = [asdict(question) for question in questions]
-    text = json.dumps(facts, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode("ascii")).hexdigest()
+    settings = {
+        "questions": _hash(json.dumps(facts, sort_keys=True, default=str)),
+        "strategies": ", ".join(engines),
+        "glossary": _hash(repr(glossary)),
+    }
+    for name, engine in engines.items():
+        known: Any = getattr(engine, "fingerprints", None)
+        parts = [
+            type(engine).__name__,
+            known() if callable(known) else {},
+            repr(getattr(engine, "calibration", None)),
+        ]
+        settings[f"engine of {name}"] = _hash(json.dumps(parts, sort_keys=True, default=str))
+    return settings
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", errors="backslashreplace")).hexdigest()
