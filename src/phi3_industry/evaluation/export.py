@@ -21,20 +21,28 @@ _FORMULA = re.compile(r"[=@\t\r]|[+-](?![0-9.])")
 
 _COLUMNS = (
     "question_id",
+    "stratum",
     "question",
     "answers",
     "reference",
     "strategy",
     "answer",
     "body",
+    "right",
     "exact_match",
     "value_match",
     "house_match",
+    "number_match",
     "token_f1",
+    "terms_right",
     "gold_shown",
     "citation_right",
+    "cites_gold",
+    "quotes",
+    "quotes_exact",
     "abstained",
     "latency_s",
+    "machine_s",
     "prompt_tokens",
     "completion_tokens",
     "cited",
@@ -56,17 +64,32 @@ def as_json(result: ComparisonResult) -> str:
     """
     content = {
         "format": "phi3-industry comparison",
-        "version": 1,
+        "version": 2,
         "seed": result.seed,
         "margin": result.margin,
         "settings": dict(result.settings),
         "strategies": list(result.strategies),
         "arms": {name: _arm(arm) for name, arm in result.arms.items()},
+        "strata": [
+            {
+                "name": stratum.name,
+                "questions": stratum.questions,
+                "arms": {name: _arm(arm) for name, arm in stratum.arms.items()},
+                "contrasts": [asdict(contrast) for contrast in stratum.contrasts],
+            }
+            for stratum in result.strata
+        ],
+        "prices": None if result.prices is None else asdict(result.prices),
+        "upkeep": None if result.upkeep is None else asdict(result.upkeep),
+        "costs": {name: asdict(cost) for name, cost in result.costs.items()},
+        "judgement": None if result.judgement is None else asdict(result.judgement),
+        "cheapest_first": result.cheapest_first,
         "clusters": {"level": result.clusters.level, "count": result.clusters.count},
         "contrasts": [asdict(contrast) for contrast in result.contrasts],
+        "choosing": None if result.choosing is None else asdict(result.choosing),
         "recommendation": asdict(result.recommendation),
         "questions": [
-            {**asdict(question), "metadata": dict(question.metadata)}
+            {**asdict(question), "metadata": dict(question.metadata), "stratum": question.stratum}
             for question in result.questions
         ],
         "rows": [asdict(row) for row in result.rows],
@@ -94,6 +117,8 @@ def as_csv(result: ComparisonResult) -> str:
         names = {node_id: result.passages[node_id].source_id for node_id in row.passages}
         cells = {
             **asdict(row),
+            "cites_gold": row.cites_gold,
+            "stratum": question.stratum,
             "question": question.question,
             "answers": list(question.answers),
             "reference": question.wanted,

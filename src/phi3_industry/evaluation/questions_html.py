@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from phi3_industry.evaluation.markup import Markup, element, join
+from phi3_industry.evaluation.provenance_html import provenance_item
 from phi3_industry.evaluation.rows import AnswerRow, CitedPassage, Passage
 from phi3_industry.evaluation.wording import duration, label
 from phi3_industry.grounding.questions import Question
@@ -12,14 +13,9 @@ from phi3_industry.grounding.questions import Question
 if TYPE_CHECKING:
     from phi3_industry.evaluation.result import ComparisonResult
 
-__all__ = ["questions_section"]
+__all__ = ["questions_section", "strata_filters"]
 
-_FILTERS = (
-    ("all", "all"),
-    ("differ", "strategies differ"),
-    ("wrong", "some wrong"),
-    ("unanswerable", "no answer in the documents"),
-)
+_FILTERS = (("all", "all"), ("differ", "strategies differ"), ("wrong", "some wrong"))
 
 
 def questions_section(result: ComparisonResult) -> Markup:
@@ -46,21 +42,36 @@ def questions_section(result: ComparisonResult) -> Markup:
             element("span", "◐", class_="partly"),
             " right value in another format, ",
             element("span", "✗", class_="mark off"),
-            " wrong, – abstained though there is an answer, ! failed.",
+            " wrong or made up, – abstained though there is an answer, ! failed.",
             class_="note",
         ),
-        _filters(),
+        _filters(result),
         *(_question(result, question, rows[question.id]) for question in result.questions),
     )
 
 
-def _filters() -> Markup:
+def strata_filters(result: ComparisonResult) -> str:
+    """Write the CSS by which the buttons show one kind of question."""
+    return "".join(
+        f"body:has(#show-{key}:checked) .question:not(.{key}) {{ display: none; }}\n"
+        for key in _stratum_keys(result).values()
+    )
+
+
+def _stratum_keys(result: ComparisonResult) -> dict[str, str]:
+    """Give each kind of question a CSS class, which its own name may not be."""
+    return {stratum.name: f"kind-{number}" for number, stratum in enumerate(result.strata)}
+
+
+def _filters(result: ComparisonResult) -> Markup:
+    keys = _stratum_keys(result)
+    kinds = [(key, label(name)) for name, key in keys.items()] if len(keys) > 1 else []
     buttons = [
         join(
             element("input", type="radio", name="show", id=f"show-{key}", checked=key == "all"),
             element("label", text, for_=f"show-{key}"),
         )
-        for key, text in _FILTERS
+        for key, text in (*_FILTERS, *kinds)
     ]
     return element("div", *buttons, class_="filters", role="group", aria_label="Show questions")
 
@@ -71,7 +82,7 @@ def _question(result: ComparisonResult, question: Question, rows: list[AnswerRow
         "question",
         "differ" if len({sign for sign, _, _ in marks}) > 1 else "",
         "wrong" if any(sign != "✓" for sign, _, _ in marks) else "",
-        "" if question.answerable else "unanswerable",
+        _stratum_keys(result)[question.stratum],
     ]
     signs = [
         element("span", sign, class_=f"mark {kind}", title=f"{label(row.strategy)}: {meaning}")
@@ -107,7 +118,7 @@ def _mark(row: AnswerRow) -> tuple[str, str, str]:
         return ("✓", "right", "abstained, rightly") if row.abstained else ("✗", "off", "made up")
     if row.abstained:
         return "–", "", "abstained"
-    if row.house_match:
+    if row.right:
         return "✓", "right", "right"
     if row.value_match:
         return "◐", "partly", "right value, other format"
@@ -130,6 +141,8 @@ def _wanted(question: Question) -> Markup:
 def _answer(result: ComparisonResult, row: AnswerRow, mark: tuple[str, str, str]) -> Markup:
     sign, kind, meaning = mark
     facts = [_citation(result, citation) for citation in row.citations]
+    if row.provenance:
+        facts.append(provenance_item(row.provenance))
     if row.reason:
         facts.append(element("li", row.reason, dir="auto"))
     return element(

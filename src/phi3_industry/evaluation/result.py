@@ -14,13 +14,18 @@ from phi3_industry.evaluation.contrasts import (
     Contrast,
     Measure,
     cluster_questions,
+    contrast,
     planned_contrasts,
 )
+from phi3_industry.evaluation.costs import ArmCost, Prices, Upkeep, cheapest_first, cost_arms
 from phi3_industry.evaluation.export import as_csv, as_json
+from phi3_industry.evaluation.judging import Judgement
 from phi3_industry.evaluation.report import render_report
 from phi3_industry.evaluation.rows import AnswerRow, Passage
-from phi3_industry.evaluation.table import arms_table, notes
+from phi3_industry.evaluation.strata import StratumSummary, summarise_strata
+from phi3_industry.evaluation.table import summary_text, tables
 from phi3_industry.evaluation.verdict import Recommendation, recommend
+from phi3_industry.evaluation.ways import AUTO, PLAIN
 from phi3_industry.grounding.questions import Question
 
 __all__ = ["ComparisonResult"]
@@ -37,6 +42,9 @@ class ComparisonResult:
         passages: Every passage that a strategy was shown, by node id.
         seed: Seed of the bootstrap.
         margin: The loss that one would accept for a lower price, as a share.
+        prices: What tokens, the machine and fine-tuning cost, if that is known.
+        upkeep: How long fine-tuning and indexing take, if that is known.
+        judgement: What a judge said of the answers, if there was one.
         settings: What the engine says of itself, such as its model.
     """
 
@@ -46,6 +54,9 @@ class ComparisonResult:
     passages: Mapping[str, Passage]
     seed: int = 0
     margin: float = 0.02
+    prices: Prices | None = None
+    upkeep: Upkeep | None = None
+    judgement: Judgement | None = None
     settings: Mapping[str, str]
 
     def __str__(self) -> str:
@@ -74,10 +85,50 @@ class ComparisonResult:
         return planned_contrasts(self.by_strategy, clusters=self.clusters, seed=self.seed)
 
     @cached_property
+    def strata(self) -> tuple[StratumSummary, ...]:
+        """What each strategy reached on each kind of question."""
+        return summarise_strata(
+            self.questions, self.by_strategy, clusters=self.clusters, seed=self.seed
+        )
+
+    @cached_property
+    def costs(self) -> dict[str, ArmCost]:
+        """What each strategy costs; empty without prices."""
+        return cost_arms(self.arms, self.prices, self.upkeep) if self.prices else {}
+
+    @cached_property
+    def cheapest_first(self) -> list[str]:
+        """The strategies in the order of their cost; the verdict goes by it."""
+        return cheapest_first(self.arms, self.costs)
+
+    @cached_property
     def recommendation(self) -> Recommendation:
         """The verdict; printing it prints its sentence."""
         return recommend(
-            self.by_strategy, clusters=self.clusters, margin=self.margin, seed=self.seed
+            {name: self.by_strategy[name] for name in self.cheapest_first},
+            clusters=self.clusters,
+            margin=self.margin,
+            seed=self.seed,
+        )
+
+    @cached_property
+    def choosing(self) -> Contrast | None:
+        """``auto`` against the best of the fixed strategies, on all questions treated rightly.
+
+        The best is picked from the same answers, which favours it a little; ``None`` if ``auto``
+        was not asked, or nothing beside it.
+        """
+        fixed = [name for name in self.strategies if name not in (AUTO, *PLAIN.values())]
+        if AUTO not in self.strategies or not fixed:
+            return None
+        best = max(fixed, key=lambda name: self.arms[name].right.successes)
+        return contrast(
+            self.by_strategy,
+            AUTO,
+            best,
+            measure="right",
+            clusters=self.clusters,
+            seed=self.seed,
         )
 
     @property
@@ -90,13 +141,13 @@ class ComparisonResult:
         asked = {"rag", "rag_fine_tuned"} <= set(self.strategies) and self.contrasts
         return self.find("rag_fine_tuned", "rag", measure="value_match") if asked else None
 
-    def find(self, first: str, second: str, *, measure: Measure = "house_match") -> Contrast:
+    def find(self, first: str, second: str, *, measure: Measure = "right") -> Contrast:
         """Give a planned contrast.
 
         Args:
             first: The strategy that is looked at.
             second: The strategy it is compared with.
-            measure: ``"house_match"`` or ``"value_match"``.
+            measure: ``"right"`` or ``"value_match"``.
 
         Returns:
             The contrast.
@@ -114,13 +165,16 @@ class ComparisonResult:
         )
 
     def table(self) -> str:
-        """The strategies side by side, as plain text of at most 100 columns."""
-        return arms_table(self)
+        """The strategies side by side, as plain text of at most 100 columns.
+
+        Below stand the kinds of questions, if there are several, and the costs, if prices are
+        known.
+        """
+        return tables(self)
 
     def summary(self) -> str:
         """The table, the verdict, and what to know about them."""
-        lines = [self.table(), "", str(self.recommendation), *notes(self)]
-        return "\n".join(lines)
+        return summary_text(self)
 
     def to_json(self, path: str | PathLike[str]) -> None:
         """Write everything, answers and passages included, as one JSON file.

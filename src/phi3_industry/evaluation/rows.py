@@ -1,4 +1,4 @@
-"""One answer to one question under one strategy, scored."""
+"""One answer to one question under one strategy, with what it was scored."""
 
 from __future__ import annotations
 
@@ -6,20 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from llama_index.core.base.response.schema import RESPONSE_TYPE
-from llama_index.core.schema import MetadataMode, NodeWithScore
+from phi3_industry.grounding.citations import parse_answer
 
-from phi3_industry.evaluation.metrics import (
-    citation_right,
-    exact_match,
-    house_match,
-    token_f1,
-    value_match,
-)
-from phi3_industry.grounding.citations import parse_answer, verify
-from phi3_industry.grounding.questions import Question
-
-__all__ = ["AnswerRow", "CitedPassage", "Passage", "failed_row", "score_response"]
+__all__ = ["AnswerRow", "CitedPassage", "Passage"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +42,19 @@ class CitedPassage:
         node_id: The cited passage; ``None`` if there is none of that number.
         quote: What of the answer stands in the passage.
         verified: Whether any of it does.
+        gold: Whether the question names the cited passage; ``False`` if it names none.
     """
 
     marker: int
     node_id: str | None
     quote: str
     verified: bool
+    gold: bool = False
+
+    @property
+    def right(self) -> bool:
+        """Whether the claim stands there, and that is where the answer stands."""
+        return self.verified and self.gold
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,19 +71,32 @@ class AnswerRow:
         body: The answer without its citations.
         citations: The citations, checked.
         passages: Node ids of the passages that were shown, in order.
+        right: Whether the question was treated rightly. Where the documents hold an answer: the
+            reference to the letter, or where the question gives none, the right value. Where they
+            hold none: an abstention.
         exact_match: Whether the body equals an answer or the reference after normalisation.
         value_match: Whether the body gives the right value, whatever follows it.
         house_match: Whether the body is the reference to the letter.
+        number_match: Whether the body gives the numbers of an answer and no others; ``None`` if
+            the answers hold none.
         token_f1: Overlap of the body with the best of answers and reference, from 0 to 1.
+        terms_right: Whether it uses no banned word; ``None`` without a glossary, and where the
+            body names no term.
         gold_shown: Whether a gold passage was among those shown.
         citation_right: Whether it cites, and every citation is verified and leads to a gold
             passage.
+        quotes: Quotes that it was given out with: of its citations, and in quotation marks.
+        quotes_exact: Those of them that are exact substrings of their passages.
         abstained: Whether it says that it does not know.
-        latency_s: Time of the query in seconds.
+        latency_s: Time of the query in seconds, from asking to the whole answer.
+        machine_s: Its share of the machine's time in seconds: questions that are asked at once
+            share the time until the last of them is answered.
         prompt_tokens: Tokens of the prompt, if the engine says.
         completion_tokens: Tokens of the answer, if the engine says.
         used_strategy: The strategy that the engine reports, of interest under ``auto``.
         reason: Why, in the engine's words.
+        provenance: How much of it came from which passage and from the weights, if the engine
+            says; see :func:`~phi3_industry.query_engine.provenance.trace_answer`.
         error: What went wrong; empty if nothing did. A failed query counts as wrong.
     """
 
@@ -97,143 +106,36 @@ class AnswerRow:
     body: str
     citations: tuple[CitedPassage, ...]
     passages: tuple[str, ...]
+    right: bool
     exact_match: bool | None
     value_match: bool | None
     house_match: bool | None
+    number_match: bool | None
     token_f1: float | None
     gold_shown: bool | None
     citation_right: bool | None
     abstained: bool
     latency_s: float
+    machine_s: float
+    quotes: int = 0
+    quotes_exact: int = 0
+    terms_right: bool | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     used_strategy: str = ""
     reason: str = ""
+    provenance: Mapping[str, Any] | None = None
     error: str = ""
 
+    @property
+    def given_citations(self) -> tuple[CitedPassage, ...]:
+        """The citations that it was given out with: an engine may have taken wrong ones out."""
+        given = parse_answer(self.answer).markers
+        return tuple(citation for citation in self.citations if citation.marker in given)
 
-def score_response(
-    question: Question, strategy: str, response: RESPONSE_TYPE, *, latency_s: float
-) -> tuple[AnswerRow, list[Passage]]:
-    """Score what a query engine answered.
-
-    The keys of our own engine's ``response.metadata`` are used where they are there; for any
-    other engine the citations are read from the text and checked against the source nodes.
-
-    Args:
-        question: The question.
-        strategy: The strategy it was asked under.
-        response: What the engine gave; a streamed one is read to its end.
-        latency_s: Time of the query in seconds.
-
-    Returns:
-        The scored answer, and the passages it was shown.
-    """
-    text = _text(response)
-    facts: Mapping[str, Any] = response.metadata or {}  # of a stream, whole only at its end
-    passages = [_passage(node) for node in response.source_nodes]
-    parsed = parse_answer(text)
-    citations = _citations(text, facts, passages)
-    abstained = bool(facts.get("abstained", parsed.abstained))
-    names = {passage.node_id: passage.names for passage in passages}
-    gold = set(question.gold_ids) if question.answerable else set()
-    usage = facts.get("usage") or {}
-    row = AnswerRow(
-        question_id=question.id,
-        strategy=strategy,
-        answer=text,
-        body=parsed.body,
-        citations=citations,
-        passages=tuple(passage.node_id for passage in passages),
-        **_answer_scores(question, "" if abstained else parsed.body),
-        gold_shown=any(not gold.isdisjoint(known) for known in names.values()) if gold else None,
-        citation_right=not abstained
-        and citation_right(
-            [names.get(citation.node_id or "", frozenset()) for citation in citations],
-            [citation.verified for citation in citations],
-            gold,
-        )
-        if gold
-        else None,
-        abstained=abstained,
-        latency_s=latency_s,
-        prompt_tokens=usage.get("prompt_tokens"),
-        completion_tokens=usage.get("completion_tokens"),
-        used_strategy=str(facts.get("strategy", "")),
-        reason=str(facts.get("reason", "")),
-    )
-    return row, passages
-
-
-def failed_row(
-    question: Question, strategy: str, error: Exception, *, latency_s: float
-) -> AnswerRow:
-    """Record a query that failed: an answer that is wrong in every respect, with the error."""
-    has_gold = question.answerable and bool(question.gold_ids)
-    return AnswerRow(
-        question_id=question.id,
-        strategy=strategy,
-        answer="",
-        body="",
-        citations=(),
-        passages=(),
-        **_answer_scores(question, ""),
-        gold_shown=False if has_gold else None,
-        citation_right=False if has_gold else None,
-        abstained=False,
-        latency_s=latency_s,
-        error=f"{type(error).__name__}: {error}",
-    )
-
-
-def _answer_scores(question: Question, body: str) -> dict[str, Any]:
-    if not question.answerable:
-        return dict.fromkeys(("exact_match", "value_match", "house_match", "token_f1"))
-    wanted = question.wanted or ""
-    accepted = [*question.answers, wanted]
-    return {
-        "exact_match": exact_match(body, accepted),
-        "value_match": value_match(body, accepted),
-        "house_match": house_match(body, wanted),
-        "token_f1": token_f1(body, accepted),
-    }
-
-
-def _text(response: RESPONSE_TYPE) -> str:
-    # str() of an empty answer would be the text "None"
-    return "" if getattr(response, "response", "") is None else str(response)
-
-
-def _passage(found: NodeWithScore) -> Passage:
-    node = found.node
-    source = node.source_node
-    return Passage(
-        node_id=node.node_id,
-        source_id=str(node.metadata.get("source_id", node.node_id)),
-        document_id=source.node_id if source else node.node_id,
-        text=node.get_content(metadata_mode=MetadataMode.LLM),
-    )
-
-
-def _citations(
-    text: str, facts: Mapping[str, Any], passages: list[Passage]
-) -> tuple[CitedPassage, ...]:
-    if "citations" in facts:
-        return tuple(
-            CitedPassage(
-                marker=int(citation["marker"]),
-                node_id=citation["node_id"],
-                quote=str(citation["quote"]),
-                verified=bool(citation["verified"]),
-            )
-            for citation in facts["citations"]
-        )
-    return tuple(
-        CitedPassage(
-            marker=citation.marker,
-            node_id=None if citation.index is None else passages[citation.index].node_id,
-            quote=citation.quote,
-            verified=citation.verified,
-        )
-        for citation in verify(text, [passage.text for passage in passages])
-    )
+    @property
+    def cites_gold(self) -> bool | None:
+        """Whether any of its citations is right; ``None`` if the question names no passage."""
+        if self.citation_right is None:
+            return None
+        return any(citation.right for citation in self.given_citations)

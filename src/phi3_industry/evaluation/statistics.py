@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -16,6 +17,8 @@ __all__ = [
     "newcombe_interval",
     "paired_bootstrap",
     "required_questions",
+    "sign_flip_exact",
+    "subtract_intervals",
     "wilson_interval",
 ]
 
@@ -151,14 +154,17 @@ def paired_bootstrap(
     differences = np.asarray(first, dtype=float) - np.asarray(second, dtype=float)
     sums = np.bincount(member, weights=differences)
     sizes = np.bincount(member).astype(float)
-
     count = len(sums)
+    # clusters of the same sum and size cannot be told apart, so they are drawn together
+    kinds, alike = np.unique(np.stack([sums, sizes], axis=1), axis=0, return_counts=True)
+    sums, sizes = kinds.T
+
     generator = np.random.default_rng(seed)
     means: list[np.ndarray] = []
     left = resamples
     while left > 0:
-        rows = min(left, max(1, _BLOCK // count))
-        drawn = generator.multinomial(count, np.full(count, 1 / count), size=rows)
+        rows = min(left, max(1, _BLOCK // len(kinds)))
+        drawn = generator.multinomial(count, alike / count, size=rows)
         means.append((drawn @ sums) / (drawn @ sizes))
         left -= rows
     low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
@@ -186,6 +192,54 @@ def mcnemar_exact(only_first: int, only_second: int) -> float:
     pairs = only_first + only_second
     tail = sum(math.comb(pairs, k) for k in range(min(only_first, only_second) + 1))
     return min(1.0, 2 * tail / (1 << pairs))
+
+
+def sign_flip_exact(differences: Sequence[int]) -> float:
+    """Two-sided p-value that paired differences are as often up as down.
+
+    Every way of turning the signs of the differences round is as probable as every other; the
+    p-value is the share of them whose sum lies as far from zero as the one that was observed.
+    For differences of one this is McNemar's exact test.
+
+    Source: Fisher, "The Design of Experiments", 1935, section 21.
+
+    Args:
+        differences: One whole number for each question; zeros do not count.
+
+    Returns:
+        The p-value; 1 if all are zero.
+    """
+    distribution = np.ones(1)
+    for size, count in Counter(abs(difference) for difference in differences).items():
+        if size:
+            steps = np.zeros(2 * size * count + 1)
+            steps[:: 2 * size] = [math.comb(count, ups) / (1 << count) for ups in range(count + 1)]
+            distribution = np.convolve(distribution, steps)
+    reach = len(distribution) // 2
+    sums = np.arange(-reach, reach + 1)
+    return min(1.0, float(distribution[abs(sums) >= abs(sum(differences))].sum()))
+
+
+def subtract_intervals(
+    first: float, first_interval: Interval, second: float, second_interval: Interval
+) -> Interval:
+    """Interval of a difference of two estimates, taken for independent, from theirs.
+
+    Source: Zou and Donner, "Construction of confidence limits about effect measures", Statistics
+    in Medicine 27, 2008.
+
+    Args:
+        first: The first estimate.
+        first_interval: Its interval.
+        second: The second estimate.
+        second_interval: Its interval.
+
+    Returns:
+        The interval of first less second, of the same confidence.
+    """
+    low = math.hypot(first - first_interval.low, second_interval.high - second)
+    high = math.hypot(first_interval.high - first, second - second_interval.low)
+    return Interval(first - second - low, first - second + high)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

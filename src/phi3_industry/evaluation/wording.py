@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["NOT_MEASURED", "duration", "interval", "label", "percent", "points", "probability"]
+__all__ = [
+    "NOT_MEASURED",
+    "duration",
+    "interval",
+    "label",
+    "money",
+    "percent",
+    "points",
+    "probability",
+]
 
 NOT_MEASURED = "n/a"
 """What stands for a number that cannot be had from these questions."""
@@ -15,12 +24,20 @@ _LABELS = {
     "fine_tuned": "fine-tuned",
     "rag_fine_tuned": "RAG + fine-tuned",
     "auto": "auto",
+    "plain_fine_tuned": "plain tuned",
+    "rag_plain_fine_tuned": "RAG + plain tuned",
+    "rag_fine_tuned-rag": "gain with RAG",
+    "fine_tuned-base": "gain without RAG",
+    "in_corpus": "in the corpus",
+    "changed": "changed after fine-tuning",
+    "terminology": "terminology and format",
+    "general": "general knowledge",
 }
 
 
-def label(strategy: str) -> str:
-    """Name a strategy for people."""
-    return _LABELS.get(strategy, strategy)
+def label(name: str) -> str:
+    """Name a strategy, a gain or a stratum for people."""
+    return _LABELS.get(name, name)
 
 
 def percent(share: float | None) -> str:
@@ -47,12 +64,26 @@ def probability(p_value: float) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Write a time: "< 1 ms", "45 ms", "1.3 s"."""
+    """Write a time: "< 1 ms", "45 ms", "1.3 s", "12 min", "1.5 h"."""
     if seconds is None:
         return NOT_MEASURED
     if seconds < 0.0005:
         return "< 1 ms"
-    return f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+    if seconds < 1:
+        return f"{1000 * seconds:.0f} ms"
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def money(amount: float | None, currency: str) -> str:
+    """Write an amount to two figures: "0.013 USD", "1,200 USD"."""
+    if amount is None:
+        return NOT_MEASURED
+    if amount == 0:
+        return f"0 {currency}"
+    digits = max(0, 1 - math.floor(math.log10(amount)))
+    return f"{amount:,.{digits}f} {currency}"
 
 
 def _hundredths(share: float) -> str:

@@ -11,7 +11,13 @@ from typing import Any
 
 from phi3_industry.errors import TrainingDataError
 
-__all__ = ["Question", "load_questions"]
+__all__ = ["IN_CORPUS", "UNANSWERABLE", "Question", "load_questions"]
+
+IN_CORPUS = "in_corpus"
+"""Stratum of a question that names none: the documents answer it."""
+
+UNANSWERABLE = "unanswerable"
+"""Stratum of a question that the documents cannot answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +32,7 @@ class Question:
             (``"pumps.csv#P-4471"``) or a document id.
         reference: The wanted answer without its citation, in the house's own format, such as
             ``"38.2 bar | PDIS"``; ``None`` if the first answer is as good.
-        metadata: Anything else that the file says about it.
+        metadata: Anything else that the file says about it, such as its ``"stratum"``.
     """
 
     id: str
@@ -47,6 +53,18 @@ class Question:
         if self.reference is not None:
             return self.reference
         return self.answers[0] if self.answers else None
+
+    @property
+    def stratum(self) -> str:
+        """What kind of question it is, by ``metadata["stratum"]``.
+
+        Usual names are ``"in_corpus"``, which stands where there is none, ``"changed"`` for facts
+        that changed after fine-tuning, ``"terminology"`` and ``"general"``; any other will do.
+        One that the documents cannot answer is ``"unanswerable"`` whatever it names.
+        """
+        if not self.answerable:
+            return UNANSWERABLE
+        return str(self.metadata.get("stratum") or IN_CORPUS)
 
 
 def load_questions(path: str | PathLike[str]) -> list[Question]:
@@ -133,6 +151,8 @@ def _parse(line: str, *, source: Path, record: int) -> Question:
     metadata = raw.get("metadata", {})
     if not isinstance(metadata, dict):
         raise fail("metadata", "an object")
+    if not isinstance(metadata.get("stratum", ""), str):
+        raise fail("metadata", "an object whose stratum is a text")
     return Question(
         id=str(raw.get("id", record)),
         question=question,

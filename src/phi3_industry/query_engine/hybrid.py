@@ -191,6 +191,16 @@ class HybridQueryEngine(BaseQueryEngine):
         return self.with_settings(strategy=strategy)
 
     @property
+    def strategies(self) -> tuple[str, ...]:
+        """The strategies that this engine's parts allow, ``auto`` last."""
+        known = [
+            strategy.value
+            for strategy in self._models.strategies
+            if self.retriever is not None or not strategy.uses_passages
+        ]
+        return (*known, AUTO)
+
+    @property
     def calibration(self) -> Calibration | None:
         """What ``auto`` learned about when which way is right; ``None`` if nothing."""
         return self._planner.calibration

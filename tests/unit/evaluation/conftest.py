@@ -105,6 +105,7 @@ SCRIPT: Mapping[str, Reply] = {
     "rag": value_only,
     "fine_tuned": habit,
     "rag_fine_tuned": house,
+    "auto": house,
 }
 
 

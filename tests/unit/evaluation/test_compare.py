@@ -39,6 +39,17 @@ def test_an_answer_is_scored_in_every_respect(compared) -> None:
     assert other.token_f1 == pytest.approx(2 * 2 / (3 + 3))
 
 
+def test_without_a_house_format_any_accepted_answer_is_right(scripted) -> None:
+    one = Question(id="1", question="?", answers=("Yes", "It is"), metadata={"key": "P-1"})
+    engine = scripted(
+        [one], {"base": lambda question: "it is", "fine_tuned": lambda question: "No"}
+    )
+    result = compare_strategies(
+        engine, questions=[one], strategies=["base", "fine_tuned"], show_progress=False
+    )
+    assert [(row.right, row.house_match) for row in result.rows] == [(True, False), (False, False)]
+
+
 def test_an_unanswerable_question_is_scored_by_abstention_alone(compared) -> None:
     result = compared(1, unanswerable=1)
     row = result.by_strategy["rag"][1]
@@ -158,6 +169,7 @@ def test_questions_may_be_a_file(scripted, questions, tmp_path: Path) -> None:
     )
     # without a reference of its own the first answer is what the house wants
     assert [row.house_match for row in result.rows] == [True, True]
+    assert [row.right for row in result.rows] == [True, True]
     path.write_text("", encoding="utf-8")
     with pytest.raises(TrainingDataError, match="holds no question"):
         compare_strategies(scripted(asked), questions=path, show_progress=False)

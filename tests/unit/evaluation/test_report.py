@@ -6,8 +6,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from llama_index.core.base.response.schema import Response
 
-from phi3_industry.evaluation.compare import compare_strategies
+from phi3_industry.evaluation.compare import Prices, compare_strategies
 from phi3_industry.evaluation.markup import Markup, element, join
 from phi3_industry.evaluation.plots import IntervalBar, interval_plot
 from phi3_industry.evaluation.report import image_data_uri
@@ -72,7 +73,8 @@ def test_the_report_holds_table_verdict_contrasts_and_settings(compared, tmp_pat
 def test_each_question_opens_to_its_answers_and_passages(compared, tmp_path: Path) -> None:
     result = compared(6, unanswerable=2)
     _, page = written(result, tmp_path)
-    assert page.tags.count("details") == 8
+    assert page.attributes.count(("details", "class", "more")) == 1
+    assert page.tags.count("details") == 8 + 1
     assert page.tags.count("article") == 32
     shown = "".join(page.text)
     assert "[1] 6.5 bar | PDIS" in shown
@@ -80,6 +82,64 @@ def test_each_question_opens_to_its_answers_and_passages(compared, tmp_path: Pat
     assert "asked for rag_fine_tuned" in shown
     assert "cited by RAG, RAG + fine-tuned" in shown
     assert "made up" in shown
+
+
+def test_kinds_of_questions_and_costs_have_their_sections(
+    scripted, questions, tmp_path: Path
+) -> None:
+    asked = [
+        dataclasses.replace(one, metadata={**one.metadata, "stratum": '"><b>odd'})
+        if number < 25
+        else one
+        for number, one in enumerate(questions(30, unanswerable=3))
+    ]
+    result = compare_strategies(
+        scripted(asked),
+        questions=asked,
+        prices=Prices(per_million_prompt_tokens=1, training=5, currency="EUR"),
+        show_progress=False,
+    )
+    text, page = written(result, tmp_path)
+    shown = "".join(page.text)
+    assert '"><b>odd, 25 questions' in shown
+    assert "Differences on 25 questions" in shown
+    assert "5.0 EUR" in shown
+    assert "The cheapest first: base, fine-tuned, RAG, RAG + fine-tuned." in shown
+    # one button and one rule for each kind, whose own name stands in neither id nor style
+    assert text.count('id="show-kind-') == 3
+    assert "#show-kind-2:checked) .question:not(.kind-2)" in text
+    assert page.attributes.count(("details", "class", "question wrong kind-2")) <= 3
+    assert (
+        sum(name == "class" and "kind-0" in value.split() for _, name, value in page.attributes)
+        == 25
+    )
+
+
+def test_provenance_is_drawn_as_shares(questions, tmp_path: Path) -> None:
+    traced = {
+        "passages": [{"marker": 1, "node_id": "n", "nats": 3.0, "share": 0.6}],
+        "weights": {"share": 0.4, "base_share": 0.1, "adapter_share": 0.3},
+    }
+
+    class Tracing:
+        def __init__(self, provenance=None):
+            self.provenance = provenance
+
+        def with_strategy(self, strategy):
+            return Tracing({"base": traced, "rag": {"weights": "much"}}[strategy])
+
+        def query(self, question):
+            return Response("1.5 bar", metadata={"provenance": self.provenance})
+
+    result = compare_strategies(
+        Tracing(), questions=questions(1), strategies=["base", "rag"], show_progress=False
+    )
+    _, page = written(result, tmp_path)
+    shown = "".join(page.text)
+    assert shown.count("came from") == 1  # what is of another shape is left out
+    assert "came from: [1] 60 %, the adapter 30 %, the base model 10 %" in shown
+    places = [(n, v) for tag, n, v in page.attributes if tag == "rect" and n in ("x", "width")]
+    assert places[:4] == [("x", "0.00%"), ("width", "60.00%"), ("x", "60.00%"), ("width", "30.00%")]
 
 
 def test_the_report_needs_no_other_file_and_no_script(compared, tmp_path: Path) -> None:
@@ -163,8 +223,8 @@ def test_a_picture_elsewhere_is_refused(compared, tmp_path: Path) -> None:
 
 def test_a_report_without_answerable_questions_is_still_a_report(compared, tmp_path: Path) -> None:
     _, page = written(compared(0, unanswerable=3), tmp_path)
-    assert "svg" not in page.tags
-    assert page.tags.count("details") == 3
+    assert "What makes the difference" not in page.text
+    assert page.tags.count("details") == 3 + 1
 
 
 def test_elements_escape_text_and_attributes() -> None:

@@ -1,17 +1,23 @@
-"""The statistics against published examples, numbers worked by hand, and scipy."""
+"""The statistics against published examples, numbers worked by hand, scipy and statsmodels."""
 
 import itertools
 
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
 
 from phi3_industry.evaluation.statistics import (
+    Interval,
     holm,
     mcnemar_exact,
     newcombe_interval,
     paired_bootstrap,
     required_questions,
+    sign_flip_exact,
+    subtract_intervals,
     wilson_interval,
 )
 
@@ -22,6 +28,8 @@ def test_wilson_agrees_with_scipy(successes: int, trials: int, confidence: float
     expected = stats.binomtest(successes, trials).proportion_ci(confidence, method="wilson")
     found = wilson_interval(successes, trials, confidence=confidence)
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    ends = proportion_confint(successes, trials, alpha=1 - confidence, method="wilson")
+    assert (found.low, found.high) == pytest.approx(ends, abs=1e-12)
 
 
 def test_wilson_by_hand() -> None:
@@ -92,6 +100,23 @@ def test_bootstrap_draws_whole_clusters() -> None:
     assert clustered.high - clustered.low > 1.8 * (single.high - single.low)
 
 
+def test_clustered_bootstrap_agrees_with_scipy() -> None:
+    generator = np.random.default_rng(13)
+    sizes = generator.integers(1, 6, size=60)
+    clusters = np.repeat(np.arange(60), sizes)
+    scores = generator.choice([-1, 0, 1], size=len(clusters)) + 0.2 * (clusters % 3)
+    sums = np.bincount(clusters, weights=scores)
+
+    def ratio(drawn, counts, axis=-1):
+        return drawn.sum(axis=axis) / counts.sum(axis=axis)
+
+    expected = stats.bootstrap(
+        (sums, sizes), ratio, paired=True, n_resamples=10_000, method="percentile", rng=4
+    ).confidence_interval
+    found = paired_bootstrap(scores, np.zeros(len(scores)), clusters.tolist())
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.01)
+
+
 def test_bootstrap_weighs_questions_not_clusters() -> None:
     # one cluster of three (difference 1) and one of one (difference 0): draws give 0, 3/4 or 1
     found = paired_bootstrap([1, 1, 1, 0], [0, 0, 0, 0], ["a", "a", "a", "b"], confidence=0.2)
@@ -121,6 +146,8 @@ def test_bootstrap_refuses_scores_that_are_not_paired() -> None:
 def test_mcnemar_agrees_with_the_binomial_test(b: int, c: int) -> None:
     expected = stats.binomtest(b, b + c, 0.5).pvalue if b + c else 1.0
     assert mcnemar_exact(b, c) == pytest.approx(expected)
+    if b + c:
+        assert mcnemar_exact(b, c) == pytest.approx(mcnemar([[7, b], [c, 9]], exact=True).pvalue)
 
 
 def test_mcnemar_by_hand() -> None:
@@ -135,6 +162,35 @@ def test_holm_by_hand() -> None:
     assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
     assert holm([0.6, 0.5]) == pytest.approx([1.0, 1.0])
     assert holm([]) == []
+
+
+def test_holm_agrees_with_statsmodels() -> None:
+    generator = np.random.default_rng(11)
+    for size in (1, 2, 5, 12):
+        p_values = (generator.random(size) ** 3).tolist()
+        assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1])
+
+
+def test_sign_flips_of_ones_are_mcnemar() -> None:
+    for ups, downs in ((0, 0), (1, 0), (5, 1), (10, 10), (3, 17), (400, 620)):
+        differences = [1] * ups + [-1] * downs + [0] * 7
+        assert sign_flip_exact(differences) == pytest.approx(mcnemar_exact(ups, downs))
+
+
+def test_sign_flips_agree_with_all_permutations_of_scipy() -> None:
+    differences = [2, 1, 1, -1, 0, 2, -1, 1, 1, -2, 1]
+    expected = stats.permutation_test(
+        (differences,), np.sum, permutation_type="samples", n_resamples=np.inf
+    ).pvalue
+    assert sign_flip_exact(differences) == pytest.approx(expected)
+    # three ones and a two, all up: 2 of 16 sums are 5 or -5
+    assert sign_flip_exact([1, 1, 1, 2]) == pytest.approx(2 / 16)
+
+
+def test_subtracted_intervals_by_hand() -> None:
+    # 3-4-5: half widths of 0.3 and 0.4 give 0.5
+    found = subtract_intervals(0.6, Interval(0.3, 0.9), 0.1, Interval(-0.3, 0.5))
+    assert (found.low, found.high) == pytest.approx((0.0, 1.0))
 
 
 def test_required_questions_by_hand() -> None:

@@ -5,6 +5,7 @@ import random
 import pytest
 
 from phi3_industry.evaluation.arms import Rate
+from phi3_industry.evaluation.compare import compare_strategies
 from phi3_industry.evaluation.contrasts import cluster_questions
 from phi3_industry.evaluation.rows import Passage
 from phi3_industry.grounding.questions import Question
@@ -47,13 +48,13 @@ def test_contrasts_are_the_planned_ones_for_both_measures(compared) -> None:
     result = compared(30)
     assert [(one.measure, one.first, one.second) for one in result.contrasts] == [
         (measure, first, second)
-        for measure in ("house_match", "value_match")
+        for measure in ("right", "value_match")
         for first, second in (
             ("rag", "base"),
             ("fine_tuned", "base"),
-            ("rag_fine_tuned", "base"),
             ("rag_fine_tuned", "rag"),
             ("rag_fine_tuned", "fine_tuned"),
+            ("rag_fine_tuned-rag", "fine_tuned-base"),
         )
     ]
 
@@ -72,8 +73,32 @@ def test_a_contrast_by_hand(compared) -> None:
     assert same.interval.low < 0 < same.interval.high
 
 
+def test_the_interaction_by_hand(compared) -> None:
+    result = compared(30)
+    # with RAG the adapter gains the format of all 30, without it nothing
+    found = result.find("rag_fine_tuned-rag", "fine_tuned-base")
+    assert (found.difference, found.only_first, found.only_second) == (1.0, 30, 0)
+    assert found.p_value == pytest.approx(2 / 2**30)
+    # no draw differs, so the intervals of the two gains are combined
+    gain, nothing = result.find("rag_fine_tuned", "rag"), result.find("fine_tuned", "base")
+    assert found.interval.low == pytest.approx(
+        1 - ((1 - gain.interval.low) ** 2 + nothing.interval.high**2) ** 0.5
+    )
+
+
+def test_the_interaction_needs_all_four_ways(scripted, questions) -> None:
+    asked = questions(3)
+    result = compare_strategies(
+        scripted(asked), questions=asked, strategies=["rag", "rag_fine_tuned"], show_progress=False
+    )
+    assert [(one.first, one.second) for one in result.contrasts] == [
+        ("rag_fine_tuned", "rag"),
+        ("rag_fine_tuned", "rag"),
+    ]
+
+
 def test_an_unplanned_contrast_names_the_planned_ones(compared) -> None:
-    with pytest.raises(KeyError, match="rag_fine_tuned - rag on house_match"):
+    with pytest.raises(KeyError, match="rag_fine_tuned - rag on right"):
         compared(3).find("base", "rag")
 
 
@@ -131,8 +156,7 @@ def test_the_best_is_recommended_if_it_is_clearly_better(compared) -> None:
     verdict = compared(60).recommendation
     assert (verdict.verdict, verdict.strategy) == ("use", "rag_fine_tuned")
     assert str(verdict).startswith(
-        "Use RAG + fine-tuned: it gives the right fact in house format in 100 % of 60 questions; "
-        "the best of the cheaper ones"
+        "Use RAG + fine-tuned: it is right in 100 % of 60 questions; the best of the cheaper ones"
     )
 
 
@@ -170,7 +194,11 @@ def test_a_handful_of_equal_answers_does_not_prove_equality(compared) -> None:
 def test_nothing_is_recommended_where_nothing_is_right(compared, replies) -> None:
     verdict = compared(5, script={"rag_fine_tuned": replies["habit"]}).recommendation
     assert (verdict.verdict, verdict.strategy) == ("none", None)
-    assert "for any of the 5 questions" in str(verdict)
+    assert "to any of the 5 questions" in str(verdict)
+    # abstaining from everything is right now and then, and still of no use
+    result = compared(5, unanswerable=50, script={"rag_fine_tuned": replies["abstain"]})
+    assert result.arms["base"].right == Rate(50, 55)
+    assert result.recommendation.verdict == "none"
 
 
 def test_nothing_is_recommended_without_an_answerable_question(compared) -> None:
@@ -179,3 +207,37 @@ def test_nothing_is_recommended_without_an_answerable_question(compared) -> None
     assert result.reading_harm is None
     assert result.recommendation.verdict == "none"
     assert "n/a" in result.table()
+
+
+def test_an_answer_that_is_made_up_counts_against_a_way(compared, replies) -> None:
+    script = {"rag_fine_tuned": lambda question: f"[1] {question.reference or '3 bar | PDIS'}"}
+    result = compared(60, unanswerable=60, script={**script, "rag": replies["house"]})
+    assert result.arms["rag_fine_tuned"].house_match == Rate(60, 60)
+    assert result.arms["rag_fine_tuned"].right == Rate(60, 120)
+    assert result.recommendation.strategy == "rag"
+
+
+def test_each_verdict_names_its_rule(compared, replies) -> None:
+    both = compared(60).recommendation
+    assert "retrieve and fine-tune" in both.rule
+    reading = compared(250, script={"rag": replies["house"]}).recommendation
+    assert "where answers need outside data, retrieve it" in reading.rule
+    assert "do not fine-tune yet" in reading.rule  # the adapter was asked and gained nothing
+    closed = compared(250, script={"fine_tuned": replies["house"]}).recommendation
+    assert (closed.strategy, closed.rule) == (
+        "fine_tuned",
+        "Rule: for stable knowledge and precise terms, fine-tune.",
+    )
+    alone = compared(250, script={"base": replies["house"]}).recommendation
+    assert "needs neither documents nor training" in alone.rule
+    script = {"rag": right_in(0.8, seed=1), "rag_fine_tuned": right_in(0.85, seed=2)}
+    doubt = compared(60, script=script).recommendation
+    assert doubt.rule.startswith("Rule: do not fine-tune yet")
+    assert doubt.rule in compared(60, script=script).summary()
+
+
+def test_what_cannot_be_told_apart_is_named_and_what_is_worse_too(compared) -> None:
+    script = {"rag": right_in(0.8, seed=1), "rag_fine_tuned": right_in(0.85, seed=2)}
+    verdict = compared(60, script=script).recommendation
+    assert verdict.candidates == ("rag", "rag_fine_tuned")
+    assert str(verdict).endswith("Worse than the best: base, fine-tuned.")

@@ -156,6 +156,13 @@ def test_the_four_strategies_use_what_they_say() -> None:
         assert bool(response.source_nodes) == passages
 
 
+def test_an_engine_names_the_strategies_that_its_parts_allow() -> None:
+    assert engine().strategies == ("base", "rag", "auto")
+    assert engine(retriever=None).strategies == ("base", "auto")
+    both = engine(llm=AdaptedLLM(), adapter="pumps")
+    assert both.strategies == ("base", "rag", "fine_tuned", "rag_fine_tuned", "auto")
+
+
 def test_closed_book_strategies_do_not_retrieve() -> None:
     retriever = FixedRetriever(found(*TWO))
     engine(retriever=retriever, strategy="base").query(QUESTION)
