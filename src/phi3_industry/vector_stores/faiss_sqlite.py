@@ -396,6 +396,10 @@ class FaissSQLiteVectorStore(AsyncCalls):
                 return {}
             return dict(connection.execute("SELECT ref_doc_id, content_hash FROM documents"))
 
+    def unfinished_documents(self) -> set[str]:
+        """Return the documents whose replacement was interrupted: none, it is one transaction."""
+        return set()
+
     def ref_doc_ids(self) -> dict[str, str | None]:
         """Return every document's id with its content hash, ``None`` if that is not known."""
         with self._snapshot() as (connection, _):
