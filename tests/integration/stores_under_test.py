@@ -31,7 +31,7 @@ def word_vector(text: str, dimensions: int = EMBED_DIM) -> list[float]:
 class WordEmbedding(BaseEmbedding):
     """Embeds by :func:`word_vector` and counts the texts."""
 
-    dimensions: int
+    dimensions: int = EMBED_DIM
     embedded: int = 0
 
     def _get_text_embedding(self, text: str) -> list[float]:
@@ -48,7 +48,7 @@ class WordEmbedding(BaseEmbedding):
 class StoreMaker:
     """Makes one kind of LlamaIndex store; ``None`` means our own.
 
-    Called again with the same folder it opens the same store.
+    Called again it closes what it has opened and opens it anew.
     """
 
     def __init__(self, kind: str, folder: Path, server: PostgresServer | None) -> None:
@@ -56,9 +56,11 @@ class StoreMaker:
         self.folder = folder
         self.server = server
         self._name = f"passages{next(_numbers)}"
+        self.qdrant: Any = None
         self._opened: list[Callable[[], Any]] = []
 
     def __call__(self, name: str = "") -> BasePydanticVectorStore | None:
+        self.close()
         make = MAKERS[self.kind]
         return None if make is None else make(self, self._name + name)
 
@@ -73,22 +75,18 @@ class StoreMaker:
 
 
 def sparse_words(texts: list[str]) -> tuple[list[list[int]], list[list[float]]]:
-    """Encode texts as Qdrant's sparse vectors: a place for each word, by its letters."""
-    places = [sorted({_place(word) for word in words_of(text)}) for text in texts]
+    """Encode texts as Qdrant's sparse vectors: a place for each word, by its checksum."""
+    places = [sorted({zlib.crc32(word.encode()) for word in words_of(text)}) for text in texts]
     return places, [[1.0] * len(known) for known in places]
-
-
-def _place(word: str) -> int:
-    return int.from_bytes(word.encode()[:3].ljust(3, b"\0"), "big") * 256 + len(word)
 
 
 def _qdrant(maker: StoreMaker, name: str, **settings: Any) -> BasePydanticVectorStore:
     import qdrant_client
     from llama_index.vector_stores.qdrant import QdrantVectorStore
 
-    client = qdrant_client.QdrantClient(path=str(maker.folder / name))
-    maker.later(client.close)
-    return QdrantVectorStore(name, client=client, index_doc_id=False, **settings)
+    # in memory: on disk its local mode writes each point by itself, which takes most of a minute
+    maker.qdrant = maker.qdrant or qdrant_client.QdrantClient(":memory:")
+    return QdrantVectorStore(name, client=maker.qdrant, index_doc_id=False, **settings)
 
 
 def _qdrant_hybrid(maker: StoreMaker, name: str) -> BasePydanticVectorStore:

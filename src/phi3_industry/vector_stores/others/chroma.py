@@ -29,6 +29,7 @@ from phi3_industry.vector_stores.others.filters import (
 __all__ = ["ChromaDialect"]
 
 _COMPARISONS = (FilterOperator.GT, FilterOperator.GTE, FilterOperator.LT, FilterOperator.LTE)
+_RESERVED = ("#", "$")
 
 
 class ChromaDialect(StoreDialect):
@@ -43,7 +44,7 @@ class ChromaDialect(StoreDialect):
 
     @property
     def _space(self) -> str:
-        configuration: Any = self.store.client.configuration
+        configuration: Any = self.store.client.configuration_json
         index = configuration.get("hnsw") or configuration.get("spann") or {}
         return str(index.get("space", "l2"))
 
@@ -53,6 +54,16 @@ class ChromaDialect(StoreDialect):
             raise StoreError(
                 f"{self.place} compares by '{self._space}'. Make one that compares by 'cosine'."
             )
+
+    def check_node(self, node: BaseNode) -> None:
+        """Refuse metadata that Chroma has no place for."""
+        for key, value in node.metadata.items():
+            if key.startswith(_RESERVED) or not isinstance(value, str | int | float | None):
+                raise ValueError(
+                    f"The node '{node.node_id}' has metadata {key!r}: {value!r}, which Chroma "
+                    "cannot keep: a key may not begin with '#' or '$', and a value has to be a "
+                    "text or a number. Change it in the document."
+                )
 
     def similarity(self, score: float) -> float:
         """Turn ``exp(-distance)`` of vectors of length 1 back into their cosine."""
@@ -85,6 +96,9 @@ class ChromaDialect(StoreDialect):
 
     def _rewritten(self, entry: MetadataFilter) -> Filter:
         key, operator = entry.key, entry.operator
+        if "" in (entry.value if isinstance(entry.value, list) else [entry.value]):
+            reason = "LlamaIndex's package writes a value of None as an empty text"
+            raise unsupported(entry, store="Chroma", reason=reason)
         if operator in (FilterOperator.EQ, FilterOperator.IN):
             return is_among(key, entry)
         if operator in (FilterOperator.NE, FilterOperator.NIN):

@@ -6,13 +6,29 @@ search. As metadata the id stays what it is and can be filtered by.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import TypeVar
+
 from llama_index.core.schema import BaseNode
 
 from phi3_industry.vector_stores.similarity import prepared
 
-__all__ = ["NODE_ID_KEY", "as_stored", "restored"]
+__all__ = ["NODE_ID_KEY", "as_stored", "batches", "restored"]
 
 NODE_ID_KEY = "phi3_industry_node_id"
+
+# Nodes that are written or read in one request.
+_BATCH = 256
+
+_Item = TypeVar("_Item")
+
+
+def batches(items: Iterable[_Item]) -> Iterator[list[_Item]]:
+    """Yield items, as many at a time as fit well into one request."""
+    remaining = iter(items)
+    while batch := list(islice(remaining, _BATCH)):
+        yield batch
 
 
 def as_stored(node: BaseNode, *, store_id: str, dimensions: int | None) -> BaseNode:

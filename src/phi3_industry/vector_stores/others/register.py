@@ -14,6 +14,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from phi3_industry.errors import StoreCorruptError, StoreError
 from phi3_industry.vector_stores.lock import WriterLock
 from phi3_industry.vector_stores.schema import sync_folder
 
-__all__ = ["REGISTER_NAME", "Register"]
+__all__ = ["REGISTER_NAME", "Register", "registered_dimensions"]
 
 REGISTER_NAME = "register.sqlite"
 
@@ -339,3 +340,15 @@ def _put(connection: sqlite3.Connection, nodes: Iterable[tuple[str, str | None]]
             "INSERT OR REPLACE INTO nodes (node_id, ref_doc_id) VALUES (?, ?)",
             (node_id, ref_doc_id),
         )
+
+
+def registered_dimensions(folder: str | PathLike[str]) -> int | None:
+    """Return the length of the vectors that a folder's register is of; ``None`` without one."""
+    if not (Path(folder) / REGISTER_NAME).exists():
+        return None
+    register = Register(Path(folder), read_only=True)
+    try:
+        dimensions: int | None = register.properties.get("dimensions")
+        return dimensions
+    finally:
+        register.close()

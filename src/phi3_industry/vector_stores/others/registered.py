@@ -6,9 +6,8 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from itertools import islice
 from os import PathLike, fspath
 from pathlib import Path
 from types import TracebackType
@@ -32,7 +31,7 @@ from phi3_industry.vector_stores.fusion import reciprocal_rank_fusion
 from phi3_industry.vector_stores.identity import check_identity, expected_dimensions
 from phi3_industry.vector_stores.others.choice import dialect_of
 from phi3_industry.vector_stores.others.dialect import StoreDialect
-from phi3_industry.vector_stores.others.nodes import NODE_ID_KEY, as_stored, restored
+from phi3_industry.vector_stores.others.nodes import NODE_ID_KEY, as_stored, batches, restored
 from phi3_industry.vector_stores.others.register import Register
 from phi3_industry.vector_stores.similarity import Metric, prepared
 
@@ -41,8 +40,6 @@ __all__ = ["RegisteredVectorStore"]
 _logger = logging.getLogger(__name__)
 
 _METRIC: Metric = "cosine"
-# Nodes that are written or read in one request.
-_BATCH = 256
 _TEXT_MODES = (VectorStoreQueryMode.TEXT_SEARCH, VectorStoreQueryMode.SPARSE)
 # Each arm of a hybrid query looks this deep at least, as in our own store.
 _FUSION_DEPTH = 50
@@ -195,7 +192,7 @@ class RegisteredVectorStore(AsyncCalls):
         """
         ids: list[str] = []
         with self._lock:
-            for batch in _batches(nodes):
+            for batch in batches(nodes):
                 ready = self._ready(batch)
                 known = self._begin(partial(self._register.announce, _named(ready)), ready)
                 self._put(ready, replaced=known)
@@ -296,7 +293,7 @@ class RegisteredVectorStore(AsyncCalls):
         if written is None:
             with self._lock:
                 chosen = self._register.all_node_ids() if node_ids is None else node_ids
-            nodes = [node for batch in _batches(chosen) for node in self._read(batch)]
+            nodes = [node for batch in batches(chosen) for node in self._read(batch)]
         elif self._dialect.exists():
             most = self.count
             found = self._ask("reading nodes", lambda: self._dialect.matching(written, most=most))
@@ -346,10 +343,10 @@ class RegisteredVectorStore(AsyncCalls):
                 if name is not None
             }
 
-    def node_ids_by_document(self) -> dict[str | None, list[str]]:
-        """Return the ids of each document's nodes, oldest first; ``None`` for those of none."""
+    def node_ids(self, ref_doc_id: str | None) -> list[str]:
+        """Return the ids of a document's nodes, oldest first; ``None`` for nodes of none."""
         with self._lock:
-            return {name: self._register.node_ids(name) for name in self._register.documents()}
+            return self._register.node_ids(ref_doc_id)
 
     def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """Find nodes.
@@ -571,13 +568,13 @@ class RegisteredVectorStore(AsyncCalls):
     def _put(self, ready: dict[str, BaseNode], *, replaced: Sequence[str]) -> None:
         if not self._dialect.upserts:
             self._remove(replaced)
-        for batch in _batches(ready.values()):
+        for batch in batches(ready.values()):
             self._ask("writing nodes", partial(self._inner.add, batch))
 
     def _remove(self, node_ids: Sequence[str]) -> None:
         if not node_ids or not self._ask("deleting nodes", self._dialect.exists):
             return
-        for batch in _batches(node_ids):
+        for batch in batches(node_ids):
             ids = [self._dialect.store_id(node_id) for node_id in batch]
             self._ask("deleting nodes", partial(self._inner.delete_nodes, node_ids=ids))
 
@@ -612,15 +609,6 @@ class RegisteredVectorStore(AsyncCalls):
             f"{self._dialect.place} {problem} while {what}: {error}. Documents that were "
             "acknowledged are in it; the same call made again completes the rest."
         )
-
-
-_Item = TypeVar("_Item")
-
-
-def _batches(items: Iterable[_Item]) -> Iterator[list[_Item]]:
-    remaining = iter(items)
-    while batch := list(islice(remaining, _BATCH)):
-        yield batch
 
 
 def _named(ready: dict[str, BaseNode]) -> list[tuple[str, str | None]]:
