@@ -22,13 +22,18 @@ class PostgresServer:
 
     PostgreSQL refuses to run as root, so that it is run as ``nobody`` then, from a copy that this
     user can read.
+
+    Args:
+        options: Settings for the server. It is killed by us and not by a loss of power, so that
+            tests need no ``fsync``.
     """
 
     user = "postgres"
     database = "postgres"
     host = "127.0.0.1"
 
-    def __init__(self) -> None:
+    def __init__(self, options: str = "-c fsync=off") -> None:
+        self._options = options
         self._as_root = os.geteuid() == 0
         self.folder = Path(tempfile.mkdtemp(prefix="postgres-"))
         self.port = _free_port()
@@ -51,9 +56,7 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        settings = f"-h {self.host} -p {self.port} -k {self.folder} -c shared_buffers=64MB"
-        # it dies of being killed here, and not of a loss of power
-        settings += " -c fsync=off"
+        settings = f"-h {self.host} -p {self.port} -k {self.folder} {self._options}"
         log = self.folder / "log"
         self._run("pg_ctl", "-D", self._data, "-l", log, "-o", settings, "-w", "-t", "60", "start")
 

@@ -16,12 +16,14 @@ from llama_index.core import VectorStoreIndex
 from llama_index.core.llms import MockLLM
 from llama_index.core.schema import NodeRelationship, RelatedNodeInfo, TextNode
 from llama_index.core.vector_stores.types import (
+    BasePydanticVectorStore,
     FilterCondition,
     FilterOperator,
     MetadataFilter,
     MetadataFilters,
     VectorStoreQuery,
     VectorStoreQueryMode,
+    VectorStoreQueryResult,
 )
 from stores_under_test import EMBED_DIM, MAKERS, StoreMaker, WordEmbedding, word_vector
 
@@ -598,6 +600,52 @@ def test_a_store_that_keeps_no_text_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(StoreError, match="does not keep the text"):
         RegisteredVectorStore(tmp_path, SimpleVectorStore())
+
+
+class ListStore(BasePydanticVectorStore):
+    """A store that nobody knows, and which adds a node of the same id a second time."""
+
+    stores_text: bool = True
+    kept: list[Any] = []
+
+    @property
+    def client(self) -> None:
+        return None
+
+    def add(self, nodes: Any, **_: Any) -> list[str]:
+        self.kept += [each.model_copy() for each in nodes]
+        return [each.node_id for each in nodes]
+
+    def delete(self, ref_doc_id: str, **_: Any) -> None:
+        self.kept = [each for each in self.kept if each.ref_doc_id != ref_doc_id]
+
+    def query(self, query: VectorStoreQuery, **_: Any) -> VectorStoreQueryResult:
+        assert query.filters is None
+        found = self.kept[: query.similarity_top_k]
+        return VectorStoreQueryResult(found, [0.5] * len(found), [each.id_ for each in found])
+
+
+class FullListStore(ListStore):
+    def delete_nodes(self, node_ids: Any = None, filters: Any = None, **_: Any) -> None:
+        self.kept = [each for each in self.kept if each.node_id not in node_ids]
+
+    def get_nodes(self, node_ids: Any = None, filters: Any = None) -> list[Any]:
+        return [each.model_copy() for each in self.kept if each.node_id in node_ids]
+
+
+def test_a_store_that_nobody_knows_works_by_llamaindex_s_interface_alone(
+    tmp_path: Path, folder: Path
+) -> None:
+    with pytest.raises(StoreError, match=r"ListStore does not offer delete_nodes\(\)"):
+        RegisteredVectorStore(tmp_path / "kb", ListStore())
+    store = FullListStore()
+    embed_model = WordEmbedding()
+    with KnowledgeBase.open(tmp_path / "kb", embed_model=embed_model, vector_store=store) as kb:
+        kb.add(folder)
+        (folder / "b.txt").write_text("Text of the gasket, changed.")
+        assert kb.refresh(folder).updated == ["b.txt"]
+        assert len(store.kept) == len({each.node_id for each in store.kept}) == 5
+        assert len(kb.as_retriever(duplicate_resemblance=None).retrieve("pump")) == 5
 
 
 def test_qdrant_s_distances_are_refused(tmp_path: Path) -> None:

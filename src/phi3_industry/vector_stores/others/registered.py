@@ -105,12 +105,7 @@ class RegisteredVectorStore(AsyncCalls):
         read_only: bool = False,
         retry_waits_s: Sequence[float] = (0.5, 1.0, 2.0, 4.0),
     ) -> None:
-        if not vector_store.stores_text:
-            raise StoreError(
-                f"{type(vector_store).__name__} does not keep the text of nodes, so that no "
-                "knowledge base can lie in it alone. Use a store that does, or leave vector_store "
-                "out."
-            )
+        _check_interface(vector_store)
         identity = None if identity is None else json.loads(json.dumps(identity))
         super().__init__(  # type: ignore[call-arg]  # pydantic's fields
             path=fspath(path),
@@ -608,6 +603,25 @@ class RegisteredVectorStore(AsyncCalls):
         return StoreError(
             f"{self._dialect.place} {problem} while {what}: {error}. Documents that were "
             "acknowledged are in it; the same call made again completes the rest."
+        )
+
+
+def _check_interface(store: BasePydanticVectorStore) -> None:
+    """Refuse a store in which no knowledge base can lie.
+
+    Raises:
+        StoreError: It lacks the texts, or a part of LlamaIndex's interface that is needed.
+    """
+    name, lacks = type(store).__name__, ""
+    if not store.stores_text:
+        lacks = "does not keep the text of nodes"
+    for method in ("delete_nodes", "get_nodes"):
+        if getattr(type(store), method, None) is getattr(BasePydanticVectorStore, method):
+            lacks = lacks or f"does not offer {method}()"
+    if lacks:
+        raise StoreError(
+            f"{name} {lacks}, so that no knowledge base can lie in it. Use a store that does, or "
+            "leave vector_store out."
         )
 
 
