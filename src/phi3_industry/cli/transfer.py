@@ -35,17 +35,15 @@ def run(arguments: argparse.Namespace) -> int:
     if not Path(arguments.source).is_dir():
         raise StoreError(f"There is no knowledge base in '{arguments.source}'.")
     with ExitStack() as opened:
-        source = opened.enter_context(
-            open_store(
-                arguments.source,
-                vector_store=_store(opened, arguments.source_store, arguments.source, None),
-                read_only=True,
-            )
+        source = open_store(
+            arguments.source,
+            vector_store=_store(opened, arguments.source_store, arguments.source, None),
+            read_only=True,
         )
+        opened.callback(source.close)
         made = _store(opened, arguments.target_store, arguments.target, source.dimensions)
-        target = opened.enter_context(
-            open_store(arguments.target, identity=source.stored_identity, vector_store=made)
-        )
+        target = open_store(arguments.target, identity=source.stored_identity, vector_store=made)
+        opened.callback(target.close)
         print(transfer(source, target, show_progress=True))
     return 0
 
