@@ -3,14 +3,18 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# the tests with servers have an environment of their own, in which SQLAlchemy is an older one
+SERVERS_VENV := .venv-integration
+SERVERS_STAMP := $(SERVERS_VENV)/.installed
+SERVERS_PINS := $(SERVERS_VENV)/constraints.txt
 # tiny models run many times faster on one thread
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-gpu check format lint types docs build bench clean
+.PHONY: help install demo test test-slow test-gpu test-integration check format lint types docs build bench clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-17s %s\n", $$1, $$2}'
 
 # torch first: with it in place no other package asks for a larger build
 $(STAMP): pyproject.toml constraints.txt
@@ -18,6 +22,13 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q -c constraints.txt torch
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[all,dev]'
 	@touch $(STAMP)
+
+$(SERVERS_STAMP): pyproject.toml constraints.txt constraints-integration.txt
+	$(PYTHON) -m venv $(SERVERS_VENV)
+	grep -v '^SQLAlchemy==' constraints.txt | cat - constraints-integration.txt > $(SERVERS_PINS)
+	$(SERVERS_VENV)/bin/python -m pip install -q -c $(SERVERS_PINS) torch
+	$(SERVERS_VENV)/bin/python -m pip install -q -c $(SERVERS_PINS) -e '.[all,dev,integration]'
+	@touch $(SERVERS_STAMP)
 
 install: $(STAMP)  ## make .venv with everything
 
@@ -32,6 +43,9 @@ test-slow: $(STAMP)  ## the tests that take minutes
 
 test-gpu: $(STAMP)  ## the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu
+
+test-integration: $(SERVERS_STAMP)  ## the tests with real database servers, which it brings
+	$(ONE_THREAD) $(SERVERS_VENV)/bin/python -m pytest -m servers
 
 check: lint types docs  ## format, lint, types, docs
 

@@ -13,7 +13,7 @@ from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import Document
-from llama_index.core.vector_stores.types import MetadataFilters
+from llama_index.core.vector_stores.types import BasePydanticVectorStore, MetadataFilters
 
 from phi3_industry.errors import IngestionError, StoreError
 from phi3_industry.ingestion.candidates import (
@@ -31,6 +31,7 @@ from phi3_industry.ingestion.node_parser import SectionNodeParser
 from phi3_industry.ingestion.report import IngestReport
 from phi3_industry.ingestion.summaries import as_summaries
 from phi3_industry.vector_stores.faiss_sqlite import FaissSQLiteVectorStore
+from phi3_industry.vector_stores.others import RegisteredVectorStore, open_store
 
 if TYPE_CHECKING:
     from phi3_industry.query_engine.hybrid import HybridQueryEngine
@@ -57,7 +58,7 @@ class KnowledgeBase:
     two folders that have the same path are not mixed up: the second one is skipped with a reason.
 
     Args:
-        vector_store: The store.
+        vector_store: The store: our own, or another with its register.
         embed_model: The LlamaIndex embedding that the store was or will be built with.
         node_parser: Splits documents into nodes; one that counts tokens as ``embed_model`` does
             if not given.
@@ -70,7 +71,7 @@ class KnowledgeBase:
 
     def __init__(
         self,
-        vector_store: FaissSQLiteVectorStore,
+        vector_store: FaissSQLiteVectorStore | RegisteredVectorStore,
         *,
         embed_model: BaseEmbedding,
         node_parser: SectionNodeParser | None = None,
@@ -90,6 +91,7 @@ class KnowledgeBase:
         path: str | PathLike[str],
         *,
         embed_model: BaseEmbedding,
+        vector_store: BasePydanticVectorStore | None = None,
         read_only: bool = False,
         node_parser: SectionNodeParser | None = None,
         limits: ReadLimits = DEFAULT_LIMITS,
@@ -101,6 +103,10 @@ class KnowledgeBase:
             path: Its folder.
             embed_model: The LlamaIndex embedding. It has to be the one that the knowledge base
                 was built with.
+            vector_store: A LlamaIndex vector store to keep the nodes in, such as a
+                ``QdrantVectorStore``; the folder holds a register of its documents then, and both
+                are needed to open the knowledge base again. ``None`` keeps everything in the
+                folder.
             read_only: Never write; any number may read while one writes.
             node_parser: Splits documents into nodes.
             limits: What is read of a single file.
@@ -108,12 +114,15 @@ class KnowledgeBase:
 
         Raises:
             StoreIdentityError: It was built with another embedding.
-            StoreError: It cannot be read, or there is none to read.
+            StoreError: It cannot be read, or there is none to read, or its nodes lie elsewhere.
         """
         from phi3_industry.embeddings import embedding_identity
 
-        store = FaissSQLiteVectorStore(
-            path, identity=embedding_identity(embed_model), read_only=read_only
+        store = open_store(
+            path,
+            identity=embedding_identity(embed_model),
+            vector_store=vector_store,
+            read_only=read_only,
         )
         return cls(
             store,
@@ -124,7 +133,7 @@ class KnowledgeBase:
         )
 
     @property
-    def vector_store(self) -> FaissSQLiteVectorStore:
+    def vector_store(self) -> FaissSQLiteVectorStore | RegisteredVectorStore:
         """The store, a LlamaIndex vector store."""
         return self._store
 

@@ -46,6 +46,7 @@ ALLOWED: dict[str, set[str]] = {
         "grounding",
         "query_engine",
         "ingestion",
+        "vector_stores",
     },
 }
 

@@ -1,4 +1,4 @@
-"""The command line: ``phi3-industry demo | index | ask | finetune | compare | doctor``."""
+"""The command line: ``phi3-industry demo | index | ask | …``, and ``--help`` for the rest."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Sequence
 
 from phi3_industry import __version__
+from phi3_industry.cli import transfer
 from phi3_industry.errors import Phi3IndustryError
 from phi3_industry.models.quiet import quiet_known_noise
 
@@ -124,6 +125,13 @@ def _build_parser() -> argparse.ArgumentParser:
             "compare",
             "measure which way of answering pays",
             "Ask the questions of a file in several ways and print the scores side by side.",
+        )
+    )
+    transfer.add_arguments(
+        add(
+            "transfer",
+            "copy a knowledge base from one vector store to another",
+            "Copy a knowledge base with its vectors, compare both, and print what they hold.",
         )
     )
     add("doctor", "say what is installed and what that means", "Look at this installation.")

@@ -45,6 +45,9 @@ class DocumentStore(Protocol):
     def document_hashes(self) -> dict[str, str]:
         """Return the content hash of each document."""
 
+    def unfinished_documents(self) -> set[str]:
+        """Return the documents among these whose replacement or deletion was interrupted."""
+
     def replace_document(
         self, ref_doc_id: str, content_hash: str, nodes: Sequence[BaseNode]
     ) -> list[str]:
@@ -88,9 +91,15 @@ class Intake:
         return self._parser.fingerprint + summaries
 
     def records(self) -> dict[str, DocumentRecord]:
-        """Say what is known of each document, and of each further part of a long one."""
+        """Say what is known of each document, and of each further part of a long one.
+
+        The content of one that was interrupted is given as empty, so that it is stored anew.
+        """
         hashes = self._store.document_hashes()
-        return {name: DocumentRecord.parse(text) for name, text in hashes.items()}
+        records = {name: DocumentRecord.parse(text) for name, text in hashes.items()}
+        for name in self._store.unfinished_documents():
+            records[name] = replace(records[name], content="")
+        return records
 
     def delete(self, document_id: str) -> None:
         """Delete a document with all its parts."""

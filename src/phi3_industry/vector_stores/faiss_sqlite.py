@@ -35,6 +35,7 @@ from phi3_industry.vector_stores.nodes import (
     choice,
     has_document,
     load_nodes,
+    load_vectors,
     matching_rows,
 )
 from phi3_industry.vector_stores.report import StoreReport
@@ -396,6 +397,10 @@ class FaissSQLiteVectorStore(AsyncCalls):
                 return {}
             return dict(connection.execute("SELECT ref_doc_id, content_hash FROM documents"))
 
+    def unfinished_documents(self) -> set[str]:
+        """Return the documents whose replacement was interrupted: none, it is one transaction."""
+        return set()
+
     def ref_doc_ids(self) -> dict[str, str | None]:
         """Return every document's id with its content hash, ``None`` if that is not known."""
         with self._snapshot() as (connection, _):
@@ -408,6 +413,30 @@ class FaissSQLiteVectorStore(AsyncCalls):
                     "ref_doc_id IS NOT NULL) GROUP BY ref_doc_id ORDER BY ref_doc_id"
                 )
             )
+
+    def node_ids(self, ref_doc_id: str | None) -> list[str]:
+        """Return the ids of a document's nodes, oldest first; ``None`` for nodes of none."""
+        with self._snapshot() as (connection, _):
+            if connection is None:
+                return []
+            found = connection.execute(
+                "SELECT node_id FROM nodes WHERE ref_doc_id IS ? ORDER BY row", (ref_doc_id,)
+            )
+            return [node_id for (node_id,) in found]
+
+    def nodes_with_vectors(self, node_ids: Sequence[str]) -> list[BaseNode]:
+        """Return some nodes with their embeddings as the store keeps them, oldest first."""
+        with self._snapshot() as (connection, meta):
+            rows = (
+                matching_rows(connection, choice(node_ids, None)) if connection is not None else []
+            )
+            if connection is None or not rows:
+                return []
+            nodes = load_nodes(connection, rows)
+            vectors = load_vectors(connection, rows, dimensions=int(meta["dimensions"]))
+            for node, vector in zip(nodes, vectors, strict=True):
+                node.embedding = vector.tolist()
+            return nodes
 
     def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """Find nodes.

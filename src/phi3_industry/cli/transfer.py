@@ -1,0 +1,67 @@
+"""``phi3-industry transfer``: copy a knowledge base from one vector store to another."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from phi3_industry.errors import StoreError
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
+    parser.add_argument("source", help="the knowledge base to copy, a folder")
+    parser.add_argument("target", help="the folder of the copy")
+    parser.add_argument(
+        "--from", dest="source_store", metavar="ADDRESS", help="the store that the source lies in"
+    )
+    parser.add_argument(
+        "--to",
+        dest="target_store",
+        metavar="ADDRESS",
+        help="the store to put the copy into, such as qdrant+http://127.0.0.1:6333?collection=kb "
+        "or postgresql://me@127.0.0.1/kb?table=kb; without one it lies in the folder",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Copy, compare, and print what both stores hold."""
+    from phi3_industry.vector_stores.others import open_store, transfer
+
+    if not Path(arguments.source).is_dir():
+        raise StoreError(f"There is no knowledge base in '{arguments.source}'.")
+    with ExitStack() as opened:
+        source = open_store(
+            arguments.source,
+            vector_store=_store(opened, arguments.source_store, arguments.source, None),
+            read_only=True,
+        )
+        opened.callback(source.close)
+        made = _store(opened, arguments.target_store, arguments.target, source.dimensions)
+        target = open_store(arguments.target, identity=source.stored_identity, vector_store=made)
+        opened.callback(target.close)
+        print(transfer(source, target, show_progress=True))
+    return 0
+
+
+def _store(opened: ExitStack, address: str | None, folder: str, dimensions: int | None) -> Any:
+    """Make the store of an address; its register knows the vectors' length, if there is one."""
+    from phi3_industry.vector_stores.others import vector_store_from_url
+    from phi3_industry.vector_stores.others.register import registered_dimensions
+
+    if address is None:
+        return None
+    store = vector_store_from_url(address, dimensions=dimensions or registered_dimensions(folder))
+    opened.callback(_close, store)
+    return store
+
+
+def _close(store: Any) -> None:
+    for name in ("close", "dispose"):
+        close = getattr(store.client, name, None)
+        if callable(close):
+            close()
