@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             code = _run(arguments, console)
             sys.stdout.flush()  # a full disk or a closed pipe may show only now
         except BaseException as error:
-            code = _end(error, arguments, console)
+            code = int(_end(error, arguments, console))
     return code
 
 
@@ -69,7 +69,8 @@ def _end(error: BaseException, arguments: argparse.Namespace, console: Console) 
         console.end_line()
         print("interrupted" + (f"; {error}" if str(error) else ""), file=sys.stderr)
         return ExitCode.INTERRUPTED
-    if isinstance(error, BrokenPipeError) and _output_is_broken():
+    if isinstance(error, BrokenPipeError):  # a server's would have been an EngineError
+        _give_up_output()
         return ExitCode.UNREAD
     if not isinstance(error, Exception):
         raise error
@@ -79,21 +80,19 @@ def _end(error: BaseException, arguments: argparse.Namespace, console: Console) 
         console.fail(f"{error} See: {PROGRAM} {arguments.command} --help")
         return ExitCode.WRONG_COMMAND_LINE
     console.fail(explain(error))
-    _output_is_broken()
+    try:
+        sys.stdout.flush()
+    except OSError:  # the disk under it is full
+        _give_up_output()
     return ExitCode.FAILED
 
 
-def _output_is_broken() -> bool:
-    """Tell whether standard output takes nothing more; then keep Python from trying at its end."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        with suppress(OSError, ValueError):  # a stand-in of a test has no file descriptor
-            os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
-        return True
-    return False
+def _give_up_output() -> None:
+    """Keep Python from trying once more, at its end, what standard output does not take."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    with suppress(OSError, ValueError):  # a stand-in of a test has no file descriptor
+        os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _let_every_character_out() -> None:

@@ -38,8 +38,8 @@ def converse(engine: HybridQueryEngine, console: Console, *, first: str | None =
     Returns:
         Done; failed if a question of a pipe was not answered.
     """
-    conversation = _Conversation(engine, console)
     typed = sys.stdin.isatty()
+    conversation = _Conversation(engine, console, typed=typed)
     if typed:
         with suppress(ImportError):  # Windows has none; lines are then edited by its terminal
             import readline  # noqa: F401 - importing it is what makes input() edit lines
@@ -73,12 +73,13 @@ def _read(console: Console, *, typed: bool) -> str | None:
 
 
 class _Conversation:
-    def __init__(self, engine: HybridQueryEngine, console: Console) -> None:
+    def __init__(self, engine: HybridQueryEngine, console: Console, *, typed: bool) -> None:
         self.turns: list[dict[str, Any]] = []
         self.failures = 0
         self._chat: Any = engine.as_chat_engine()
         self._console = console
         self._sources: list[Any] = []
+        self._typed = typed
 
     def obey(self, command: str) -> None:
         if command == "/sources":
@@ -93,12 +94,17 @@ class _Conversation:
             self._console.say(_HELP)
 
     def ask(self, question: str) -> None:
-        """Answer one question; what goes wrong costs this answer alone."""
+        """Answer one question; what goes wrong, or is stopped, costs this answer alone."""
         try:
             if self._console.is_terminal:
                 self._stream(question)
             else:
                 self._answer(question)
+        except KeyboardInterrupt:
+            if not self._typed:
+                raise
+            self._console.end_line()
+            self._console.say("stopped")
         except Exception as error:
             self._console.fail(explain(error))
             self.failures += 1
@@ -116,7 +122,7 @@ class _Conversation:
     def _stream(self, question: str) -> None:
         with self._console.working("Thinking"):
             response = self._chat.stream_chat(question)
-        said = response.sources[0]
+        said, writer = response.sources[0], response.write_response_to_history_thread
         self._note_rewording(question, said)
         self._sources = said.raw_output.source_nodes
         with _thread_errors_kept():
@@ -127,11 +133,8 @@ class _Conversation:
                     sources=self._sources,
                     metadata=said.raw_output.metadata,
                 )
-            except KeyboardInterrupt:
-                self._console.show()
-                self._console.say("stopped")
             finally:
-                response.write_response_to_history_thread.join()
+                writer.join()  # else the next question could be remembered before this answer
         self._console.show()
 
     def _note_rewording(self, question: str, said: Any) -> None:

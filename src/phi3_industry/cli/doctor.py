@@ -165,7 +165,9 @@ def _show_machine(found: dict[str, Any], console: Console) -> list[Finding]:
 
 def _show_finding(finding: Finding, console: Console) -> None:
     mark, style = _MARKS[finding.state]
-    lines = textwrap.wrap(finding.text, _WIDTH - 22) or [""]
+    lines = textwrap.wrap(
+        finding.text, _WIDTH - 22, break_on_hyphens=False, break_long_words=False
+    ) or [""]
     console.show(f"  {mark}  {finding.part:<16}{lines[0]}", style=style)
     for line in lines[1:]:
         console.show(f"{'':22}{line}", style=style)

@@ -326,6 +326,7 @@ class HybridQueryEngine(BaseQueryEngine):
                 condense_question_prompt=self._condense_question,
                 memory=memory,
                 llm=talker,
+                abstention=self.prompt.abstention,
                 callback_manager=self.callback_manager,
                 **settings,
             )
