@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import sqlite3
 import subprocess
@@ -12,38 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from cli_parts import QUESTION, failure, result, write_questions
 from phi3_industry.cli import main
 from phi3_industry.grounding.prompt import DEFAULT_PROMPT
 from tiny_models import save_random_adapter
 
-TABLE = "Tag,Kind,Discharge pressure\nP-4471,pump,38.2 bar\nP-4472,pump,31.5 bar\n"
-QUESTION = "What is the discharge pressure of P-4471?"
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with one indexed table."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "docs").mkdir()
-    (tmp_path / "docs" / "pumps.csv").write_text(TABLE, encoding="utf-8")
-    assert main(["index", "docs"]) == 0
-    return tmp_path
-
 
 def answer(capsys: pytest.CaptureFixture[str], *options: str) -> dict[str, object]:
-    capsys.readouterr()
-    main(["ask", QUESTION, "--json", "--strategy", "rag", *options])
-    answered: dict[str, object] = json.loads(capsys.readouterr().out)
-    return answered
-
-
-def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """Run a command that has to fail with one line on the error stream."""
-    capsys.readouterr()
-    assert main(list(arguments)) == 1
-    streams = capsys.readouterr()
-    assert "Traceback" not in streams.err
-    return [line for line in streams.err.splitlines() if line.startswith("error: ")][-1]
+    return result(capsys, "ask", QUESTION, "--strategy", "rag", *options)
 
 
 def test_a_table_is_indexed_and_asked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -52,7 +27,7 @@ def test_a_table_is_indexed_and_asked(folder: Path, capsys: pytest.CaptureFixtur
     assert found["strategy"] == "rag"
     assert found["sources"]
     assert main(["ask", QUESTION]) == 0
-    shown = capsys.readouterr().out
+    shown = " ".join(capsys.readouterr().out.split())
     assert "38.2 bar" in shown
     assert "pumps.csv#P-4471 (quote found)" in shown
     assert "no adapter is loaded" in shown
@@ -207,14 +182,7 @@ def test_the_demo_works_on_a_folder_of_the_user(
 def test_the_demo_trains_compares_and_reports_on_questions_of_the_user(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    records = [
-        {"id": f"q{n}", "question": f"What is the discharge pressure of {tag}?", "answers": [value]}
-        for n, (tag, value) in enumerate([("P-4471", "38.2 bar"), ("P-4472", "31.5 bar")])
-    ]
-    for record in records:
-        record["reference"] = f"{record['answers'][0]} | PDIS"
-    lines = "\n".join(json.dumps(record) for record in records)
-    (folder / "q.jsonl").write_text(lines, encoding="utf-8")
+    write_questions(folder / "q.jsonl")
     arguments = ["demo", "--docs", "docs", "--train-questions", "q.jsonl", "--questions", "q.jsonl"]
     assert main([*arguments, "--output", "out"]) == 0
     shown = capsys.readouterr().out
@@ -227,23 +195,6 @@ def test_the_demo_trains_compares_and_reports_on_questions_of_the_user(
 
 
 # --- help and doctor ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("command", ["demo", "index", "ask", "finetune", "compare", "doctor"])
-def test_help_of_each_command_suffices(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main([command, "--help"])
-    assert ended.value.code == 0
-    shown = capsys.readouterr().out
-    assert "usage: phi3-industry" in shown
-    assert "exit codes:" in shown
-
-
-def test_a_wrong_command_line_has_exit_code_two() -> None:
-    for arguments in ([], ["fly"], ["ask"], ["ask", "x", "--top-k", "0"]):
-        with pytest.raises(SystemExit) as ended:
-            main(arguments)
-        assert ended.value.code == 2
 
 
 def test_help_loads_nothing_heavy() -> None:
@@ -268,22 +219,12 @@ def test_doctor_says_what_is_there(capsys: pytest.CaptureFixture[str]) -> None:
 def test_doctor_names_what_is_missing(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("phi3_industry.cli.doctor._version", lambda name: None)
+    monkeypatch.setattr("phi3_industry.cli.installation._version", lambda name: None)
     assert main(["doctor"]) == 1
     shown = capsys.readouterr().out
     assert "pip install 'phi3-industry[readers]'" in shown
-    assert "Missing: torch" in shown
-
-
-def test_an_interrupt_is_no_traceback(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def interrupt(_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("phi3_industry.cli.doctor.run", interrupt)
-    assert main(["doctor"]) == 130
-    assert capsys.readouterr().err == "interrupted\n"
+    assert "Missing: accelerate, bitsandbytes" in shown
+    assert "torch is missing" in shown
 
 
 def test_the_wheel_carries_the_examples_and_the_embedded_model(tmp_path: Path) -> None:

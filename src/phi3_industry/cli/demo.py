@@ -14,15 +14,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phi3_industry import __version__
-from phi3_industry.cli.parts import choose_threads, open_knowledge_base, print_answer
+from phi3_industry.cli.answers import describe_answer, show_answer
+from phi3_industry.cli.command import Command, ExitCode
+from phi3_industry.cli.console import Console
+from phi3_industry.cli.index import show_report
+from phi3_industry.cli.parts import choose_threads, open_knowledge_base, whole_file
 from phi3_industry.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from phi3_industry.evaluation.result import ComparisonResult
     from phi3_industry.knowledge_base import KnowledgeBase
-    from phi3_industry.llms import Phi3LLM
+    from phi3_industry.query_engine.hybrid import HybridQueryEngine
 
-__all__ = ["examples_folder", "run"]
+__all__ = ["COMMAND", "examples_folder"]
 
 _ADAPTER = "house-format"
 _SHOWN_ANSWERS = 3
@@ -43,10 +47,25 @@ def examples_folder() -> Path:
     )
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Show the main job on the shipped documents or on the user's."""
-    from phi3_industry.llms import Phi3LLM
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--output",
+        default="demo-output",
+        metavar="FOLDER",
+        help="where the knowledge base, the adapter and report.html go (default: %(default)s)",
+    )
+    parser.add_argument("--docs", metavar="FOLDER", help="your documents instead of the shipped")
+    parser.add_argument("--ask", metavar="QUESTION", help="a question of yours")
+    parser.add_argument(
+        "--train-questions", metavar="FILE", help="with --docs: train an adapter on these questions"
+    )
+    parser.add_argument(
+        "--questions", metavar="FILE", help="with --docs: compare the four ways on these questions"
+    )
 
+
+def _run(arguments: argparse.Namespace, console: Console) -> int:
+    """Show the main job on the shipped documents or on the user's."""
     if arguments.docs is None:
         examples = examples_folder()
         folders = [examples / "plant" / "documents", examples / "aws-limits" / "documents"]
@@ -57,105 +76,157 @@ def run(arguments: argparse.Namespace) -> int:
         train = _given(arguments.train_questions)
         held_out = _given(arguments.questions)
     output = Path(arguments.output)
-    choose_threads("embedded")
-    llm = Phi3LLM(model="embedded")
-    with open_knowledge_base(str(output / "kb")) as knowledge_base:
+    made: dict[str, Any] = {"kb": str(output / "kb")}
+    with open_knowledge_base(str(output / "kb"), console) as knowledge_base:
+        demo = _Demo(knowledge_base, output, console)
         for folder in folders:
-            with _step(f"Reading {folder.parent.name}/{folder.name}"):
-                print(knowledge_base.add(folder, show_progress=True))
-        adapter = None
+            with _step(console, f"Reading {folder.parent.name}/{folder.name}"):
+                show_report(
+                    console, knowledge_base.add(folder, show_progress=console.shows_progress)
+                )
         if train is not None:
-            with _step(f"Training an adapter on {train.name}"):
-                adapter = _train(knowledge_base, llm, train, output / "adapters" / _ADAPTER)
+            with _step(console, f"Training an adapter on {train.name}"):
+                demo.train(train)
+            made["adapter"] = str(demo.adapter_folder)
         if held_out is not None:
-            with _step(f"Asking {held_out.name} in every way"):
-                result = _compare(knowledge_base, llm, adapter, held_out)
-                print(result.summary())
-                _write_report(result, output)
-            _show_answers(knowledge_base, llm, adapter, result)
+            with _step(console, f"Asking {held_out.name} in every way"):
+                result = demo.compare(held_out)
+            made |= {
+                "report": str(output / "report.html"),
+                "recommendation": str(result.recommendation),
+            }
+            demo.show_answers(result)
         if arguments.ask is not None:
-            _ask_every_way(knowledge_base, llm, adapter, arguments.ask)
-    return 0
+            made["answers"] = demo.ask_every_way(arguments.ask)
+    console.document(made)
+    return ExitCode.DONE
 
 
 def _given(path: str | None) -> Path | None:
     return None if path is None else Path(path)
 
 
-def _train(knowledge_base: KnowledgeBase, llm: Phi3LLM, questions: Path, output: Path) -> str:
-    from phi3_industry.finetuning.dataset import TrainingSetBuilder
-    from phi3_industry.finetuning.trainer import LoraFinetuneEngine
+class _Demo:
+    """The main job, step by step, on one knowledge base and the embedded model."""
 
-    train_set = TrainingSetBuilder(knowledge_base, llm=llm).build(questions=questions)
-    print(train_set.report)
-    tuner = LoraFinetuneEngine(llm, train_set=train_set, output_dir=output)
-    tuner.finetune(resume=True)  # an interrupted demo goes on
-    return tuner.get_finetuned_model().adapter or ""
+    def __init__(self, knowledge_base: KnowledgeBase, output: Path, console: Console) -> None:
+        from phi3_industry.llms import Phi3LLM
+
+        choose_threads("embedded")
+        self._knowledge_base = knowledge_base
+        self._llm = Phi3LLM(model="embedded")
+        self._output = output
+        self._console = console
+        self._adapter: str | None = None
+
+    @property
+    def adapter_folder(self) -> Path:
+        return self._output / "adapters" / _ADAPTER
+
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """The strategies that there is something for."""
+        from phi3_industry.evaluation.compare import STRATEGIES
+
+        return STRATEGIES if self._adapter is not None else STRATEGIES[:2]
+
+    def train(self, questions: Path) -> None:
+        from phi3_industry.finetuning.dataset import TrainingSetBuilder
+        from phi3_industry.finetuning.trainer import LoraFinetuneEngine
+
+        builder = TrainingSetBuilder(self._knowledge_base, llm=self._llm)
+        train_set = builder.build(questions=questions)
+        self._console.show(train_set.report)
+        tuner = LoraFinetuneEngine(
+            self._llm,
+            train_set=train_set,
+            output_dir=self.adapter_folder,
+            show_progress=self._console.shows_progress,
+            report=self._console.say,
+        )
+        tuner.finetune(resume=True)  # an interrupted demo goes on
+        self._adapter = tuner.get_finetuned_model().adapter
+
+    def compare(self, questions: Path) -> ComparisonResult:
+        from phi3_industry.evaluation.compare import compare_strategies
+
+        result = compare_strategies(
+            self._engine(),
+            questions=questions,
+            strategies=self.ways,
+            show_progress=self._console.shows_progress,
+        )
+        self._console.show(result.summary())
+        report = self._output / "report.html"
+        _write_report(result, report, curve=self.adapter_folder / "training" / "loss.png")
+        self._console.show(f"\nThe report with every question and answer: {report}")
+        return result
+
+    def show_answers(self, result: ComparisonResult) -> None:
+        """Ask some questions again, with the strategy left to the engine."""
+        show = self._console.show
+        show("\nThree answers, with what they cite and why they were given this way")
+        engine = self._engine()
+        answerable = [question for question in result.questions if question.answerable]
+        unanswerable = [question for question in result.questions if not question.answerable]
+        for question in [*answerable[: _SHOWN_ANSWERS - 1], *unanswerable[:1]]:
+            show(f"\n{question.question}")
+            show_answer(self._console, engine.query(question.question))
+            show(f"  wanted: {question.wanted or 'an abstention, the documents do not say'}")
+
+    def ask_every_way(self, question: str) -> dict[str, Any]:
+        answers = {}
+        self._console.show(f"\n{question}")
+        for strategy in (*self.ways, "auto"):
+            self._console.show(f"\n{strategy}")
+            response = self._engine().with_strategy(strategy).query(question)
+            show_answer(self._console, response)
+            answers[strategy] = describe_answer(question, response)
+        return answers
+
+    def _engine(self) -> HybridQueryEngine:
+        return self._knowledge_base.as_query_engine(self._llm, adapter=self._adapter)
 
 
-def _compare(
-    knowledge_base: KnowledgeBase, llm: Phi3LLM, adapter: str | None, questions: Path
-) -> ComparisonResult:
-    from phi3_industry.evaluation.compare import STRATEGIES, compare_strategies
-
-    return compare_strategies(
-        knowledge_base.as_query_engine(llm, adapter=adapter),
-        questions=questions,
-        strategies=STRATEGIES if adapter is not None else STRATEGIES[:2],
-    )
-
-
-def _write_report(result: ComparisonResult, output: Path) -> None:
+def _write_report(result: ComparisonResult, report: Path, *, curve: Path) -> None:
     from phi3_industry.evaluation.report import image_data_uri
 
-    curve = output / "adapters" / _ADAPTER / "training" / "loss.png"
     figures = {"The adapter's training loss": image_data_uri(curve)} if curve.is_file() else {}
     packages = ("torch", "transformers", "peft", "trl", "llama-index-core")
-    report = output / "report.html"
-    result.to_html(
-        report,
-        date=date.today().isoformat(),
-        settings={
-            "hardware": f"{platform.machine()} CPU, {cpu_count()} cores",
-            "versions": ", ".join(
-                [f"phi3-industry {__version__}", *(f"{name} {version(name)}" for name in packages)]
-            ),
-        },
-        figures=figures,
-    )
-    print(f"\nThe report with every question and answer: {report}")
-
-
-def _show_answers(
-    knowledge_base: KnowledgeBase, llm: Phi3LLM, adapter: str | None, result: ComparisonResult
-) -> None:
-    """Ask some questions again, with the strategy left to the engine."""
-    print("\nThree answers, with what they cite and why they were given this way\n")
-    engine = knowledge_base.as_query_engine(llm, adapter=adapter)
-    answerable = [question for question in result.questions if question.answerable]
-    unanswerable = [question for question in result.questions if not question.answerable]
-    shown = [*answerable[: _SHOWN_ANSWERS - 1], *unanswerable[:1]]
-    for question in shown:
-        print_answer(question.question, engine.query(question.question))
-        print(f"    wanted: {question.wanted or 'an abstention, the documents do not say'}\n")
-
-
-def _ask_every_way(
-    knowledge_base: KnowledgeBase, llm: Phi3LLM, adapter: str | None, question: str
-) -> None:
-    from phi3_industry.evaluation.compare import STRATEGIES
-
-    engine: Any = knowledge_base.as_query_engine(llm, adapter=adapter)
-    ways = STRATEGIES if adapter is not None else STRATEGIES[:2]
-    for strategy in (*ways, "auto"):
-        print(f"\n{strategy}")
-        print_answer(question, engine.with_strategy(strategy).query(question))
+    with whole_file(str(report)) as path:
+        result.to_html(
+            path,
+            date=date.today().isoformat(),
+            settings={
+                "hardware": f"{platform.machine()} CPU, {cpu_count()} cores",
+                "versions": ", ".join(
+                    [
+                        f"phi3-industry {__version__}",
+                        *(f"{name} {version(name)}" for name in packages),
+                    ]
+                ),
+            },
+            figures=figures,
+        )
 
 
 @contextmanager
-def _step(title: str) -> Iterator[None]:
-    """Print a heading, and afterwards how long it took."""
-    print(f"\n== {title}")
+def _step(console: Console, title: str) -> Iterator[None]:
+    """Show a heading, and afterwards how long it took."""
+    console.show(f"\n== {title}", style="bold")
     started = time.monotonic()
     yield
-    print(f"   ({time.monotonic() - started:.0f} s)")
+    console.show(f"   ({time.monotonic() - started:.0f} s)")
+
+
+COMMAND = Command(
+    summary="show the main job, on shipped documents or on yours",
+    description=(
+        "Index documents, train an adapter, ask questions four ways (base, RAG, fine-tuned,\n"
+        "RAG + fine-tuned), and write report.html. Works offline on the embedded model.\n"
+        "With --docs it works on your own folder instead of the shipped documents."
+    ),
+    examples=("", '--docs manuals --ask "Which oil does P-7 have?"'),
+    add_arguments=_add_arguments,
+    run=_run,
+)

@@ -1,32 +1,27 @@
-"""What the commands share: opening a knowledge base, an LLM, and showing an answer."""
+"""What the commands share: opening a knowledge base and loading an LLM."""
 
 from __future__ import annotations
 
 import argparse
-import textwrap
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from phi3_industry.cli.console import Console
 from phi3_industry.errors import StoreError
 
 if TYPE_CHECKING:
     from phi3_industry.knowledge_base import KnowledgeBase
     from phi3_industry.llms import Phi3LLM
 
-__all__ = [
-    "adapter_name",
-    "choose_threads",
-    "describe_answer",
-    "load_llm",
-    "open_knowledge_base",
-    "print_answer",
-]
-
-_WIDTH = 88
+__all__ = ["choose_threads", "load_llm", "open_knowledge_base", "whole_file"]
 
 
 def open_knowledge_base(
     path: str,
+    console: Console,
     *,
     embedding: str = "embedded",
     read_only: bool = False,
@@ -42,27 +37,43 @@ def open_knowledge_base(
             f"There is no knowledge base in '{path}'. Build it with: phi3-industry index DOCUMENTS "
             f"--kb {path}"
         )
-    from phi3_industry.embeddings import load_embedding
-    from phi3_industry.knowledge_base import KnowledgeBase
+    with console.working("Opening the knowledge base"):
+        from phi3_industry.embeddings import load_embedding
+        from phi3_industry.knowledge_base import KnowledgeBase
 
-    return KnowledgeBase.open(
-        path,
-        embed_model=load_embedding(embedding),
-        read_only=read_only,
-        summaries=summaries,
-    )
+        return KnowledgeBase.open(
+            path,
+            embed_model=load_embedding(embedding),
+            read_only=read_only,
+            summaries=summaries,
+        )
 
 
-def load_llm(arguments: argparse.Namespace) -> Phi3LLM:
-    """Make the LLM that a command asks for, with its adapter under the folder's name."""
+def load_llm(arguments: argparse.Namespace, console: Console) -> Phi3LLM:
+    """Load the LLM that a command asks for, with its adapter under ``adapter_name``."""
     from phi3_industry.llms import Phi3LLM
 
     choose_threads(arguments.model)
-    llm = Phi3LLM(model=arguments.model, quantization=arguments.quantization)
-    name = adapter_name(arguments)
-    if name is not None:
-        llm.load_adapter(arguments.adapter, name)
-    return llm
+    settings: dict[str, Any] = {}
+    if arguments.base_url is not None:
+        if arguments.origins["base_url"] != "command line":
+            console.say(f"{arguments.base_url} answers, as {arguments.project.path} says.")
+        settings = {
+            "base_url": arguments.base_url,
+            "served_model": arguments.served_model,
+            "api_key_env": arguments.api_key_env,
+        }
+    name = arguments.adapter_name
+    if name is not None and (arguments.base_url is None or Path(arguments.adapter).is_dir()):
+        settings["adapter_paths"] = {name: arguments.adapter}
+    llm = Phi3LLM(
+        model=arguments.model,
+        quantization=arguments.quantization,
+        device=arguments.device,
+        **settings,
+    )
+    with console.working("Loading the model"):
+        return llm.load()
 
 
 def choose_threads(model: str) -> None:
@@ -79,48 +90,18 @@ def choose_threads(model: str) -> None:
         torch.set_num_threads(1)
 
 
-def adapter_name(arguments: argparse.Namespace) -> str | None:
-    """Name of the adapter that a command asks for: that of its folder."""
-    return None if arguments.adapter is None else Path(arguments.adapter).resolve().name
+@contextmanager
+def whole_file(path: str) -> Iterator[str]:
+    """Give a name to write a file under, which gets its own name when it is whole.
 
-
-def describe_answer(question: str, response: Any) -> dict[str, Any]:
-    """Put an answer into plain JSON values."""
-    return {
-        "question": question,
-        "answer": str(response),
-        **response.metadata,
-        "sources": [
-            {
-                "marker": number,
-                "node_id": source.node.node_id,
-                "source_id": source.node.metadata.get("source_id"),
-                "score": source.score,
-                "text": _passage(source),
-            }
-            for number, source in enumerate(response.source_nodes, start=1)
-        ],
-    }
-
-
-def print_answer(question: str, response: Any) -> None:
-    """Show an answer with the passages it cites and the reason of its strategy."""
-    metadata = response.metadata
-    print(question)
-    print(f"  {str(response).strip()}")
-    checked = {item["node_id"]: item["verified"] for item in metadata["citations"]}
-    for number, source in enumerate(response.source_nodes, start=1):
-        if source.node.node_id not in checked:
-            continue
-        mark = "quote found" if checked[source.node.node_id] else "QUOTE NOT FOUND"
-        print(f"    [{number}] {source.node.metadata.get('source_id', '')} ({mark})")
-        text = textwrap.shorten(" ".join(_passage(source).split()), 3 * _WIDTH, placeholder=" …")
-        print(textwrap.indent(textwrap.fill(text, _WIDTH - 8), " " * 8))
-    reason = f"{metadata['strategy']}: {metadata['reason']}"
-    print(textwrap.indent(textwrap.fill(reason, _WIDTH - 4), " " * 4))
-
-
-def _passage(source: Any) -> str:
-    from llama_index.core.schema import MetadataMode
-
-    return str(source.node.get_content(metadata_mode=MetadataMode.LLM))
+    Args:
+        path: The file; one that is there stays until then.
+    """
+    target = Path(path)
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        yield str(partial)
+        os.replace(partial, target)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from phi3_industry.cli.command import Command, ExitCode
+from phi3_industry.cli.console import Console
 from phi3_industry.errors import StoreError
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["COMMAND"]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", help="the knowledge base to copy, a folder")
     parser.add_argument("target", help="the folder of the copy")
     parser.add_argument(
@@ -28,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Copy, compare, and print what both stores hold."""
+def _run(arguments: argparse.Namespace, console: Console) -> int:
+    """Copy, compare, and show what both stores hold."""
     from phi3_industry.vector_stores.others import open_store, transfer
 
     if not Path(arguments.source).is_dir():
@@ -44,8 +46,10 @@ def run(arguments: argparse.Namespace) -> int:
         made = _store(opened, arguments.target_store, arguments.target, source.dimensions)
         target = open_store(arguments.target, identity=source.stored_identity, vector_store=made)
         opened.callback(target.close)
-        print(transfer(source, target, show_progress=True))
-    return 0
+        report = transfer(source, target, show_progress=console.shows_progress)
+    console.show(report)
+    console.document(asdict(report))
+    return ExitCode.DONE
 
 
 def _store(opened: ExitStack, address: str | None, folder: str, dimensions: int | None) -> Any:
@@ -65,3 +69,16 @@ def _close(store: Any) -> None:
         close = getattr(store.client, name, None)
         if callable(close):
             close()
+
+
+COMMAND = Command(
+    summary="copy a knowledge base from one vector store to another",
+    description=(
+        "Copy texts, metadata, relationships, content hashes and vectors; nothing is embedded or\n"
+        "read anew. At the end both are compared. What was interrupted goes on when it is run\n"
+        "again. Give the copy's store to KnowledgeBase.open(vector_store=...) afterwards."
+    ),
+    examples=('kb copy --to "qdrant+http://127.0.0.1:6333?collection=kb"',),
+    add_arguments=_add_arguments,
+    run=_run,
+)

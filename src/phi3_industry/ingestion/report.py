@@ -29,13 +29,17 @@ class IngestReport:
     skipped: list[tuple[str, str]] = field(default_factory=list)
     nodes: int = 0
 
-    def __str__(self) -> str:
-        counts = (
+    @property
+    def counts(self) -> str:
+        """How many documents became what, in words."""
+        return (
             f"{len(self.added)} added, {len(self.updated)} updated, "
             f"{len(self.unchanged)} unchanged, {len(self.deleted)} deleted, "
             f"{len(self.skipped)} skipped; {self.nodes} nodes written"
         )
-        lines = [f"Documents: {counts}."]
+
+    def __str__(self) -> str:
+        lines = [f"Documents: {self.counts}."]
         lines += [f"  skipped {source}: {reason}" for source, reason in self.skipped[:_SHOWN]]
         if len(self.skipped) > _SHOWN:
             lines.append(f"  ... and {len(self.skipped) - _SHOWN} more skipped")

@@ -19,6 +19,8 @@ from llama_index.core.memory import BaseMemory, ChatMemoryBuffer
 from llama_index.core.prompts import BasePromptTemplate
 
 from phi3_industry.errors import ConfigurationError
+from phi3_industry.grounding.citations import parse_answer
+from phi3_industry.grounding.prompt import ABSTENTION
 
 __all__ = ["ChatMode", "CheckedChatEngine", "chat_memory", "context_chat_engine"]
 
@@ -36,7 +38,9 @@ class CheckedChatEngine(CondenseQuestionChatEngine):
         streaming_engine: Answers piece by piece.
         condense_question_prompt: Makes a follow-up a question of its own.
         memory: The conversation.
-        llm: Condenses.
+        llm: Condenses. Where it says nothing, or abstains as it was taught to, the follow-up is
+            asked as it is.
+        abstention: The sentence that abstains.
         callback_manager: LlamaIndex's callbacks.
     """
 
@@ -48,8 +52,10 @@ class CheckedChatEngine(CondenseQuestionChatEngine):
         condense_question_prompt: BasePromptTemplate,
         memory: BaseMemory,
         llm: LLM,
+        abstention: str = ABSTENTION,
         callback_manager: Any = None,
     ) -> None:
+        self._abstention = abstention
         parts: dict[str, Any] = {
             "condense_question_prompt": condense_question_prompt,
             "memory": memory,
@@ -60,7 +66,9 @@ class CheckedChatEngine(CondenseQuestionChatEngine):
         self._streaming: CondenseQuestionChatEngine | None = None
         if streaming_engine is not query_engine:
             # the two share the memory
-            self._streaming = CheckedChatEngine(streaming_engine, streaming_engine, **parts)
+            self._streaming = CheckedChatEngine(
+                streaming_engine, streaming_engine, abstention=abstention, **parts
+            )
 
     def stream_chat(
         self, message: str, chat_history: list[ChatMessage] | None = None
@@ -80,12 +88,15 @@ class CheckedChatEngine(CondenseQuestionChatEngine):
         return response
 
     def _condense_question(self, chat_history: list[ChatMessage], last_message: str) -> str:
-        condensed = super()._condense_question(chat_history, last_message)
-        return condensed.strip() or last_message
+        return self._question(super()._condense_question(chat_history, last_message), last_message)
 
     async def _acondense_question(self, chat_history: list[ChatMessage], last_message: str) -> str:
         condensed = await super()._acondense_question(chat_history, last_message)
-        return condensed.strip() or last_message
+        return self._question(condensed, last_message)
+
+    def _question(self, condensed: str, last_message: str) -> str:
+        abstains = parse_answer(condensed, abstention=self._abstention).abstained
+        return last_message if abstains else condensed.strip()
 
 
 def chat_memory(llm: LLM, history: list[ChatMessage] | None) -> ChatMemoryBuffer:

@@ -336,6 +336,7 @@ class HybridQueryEngine(BaseQueryEngine):
                 condense_question_prompt=self._condense_question,
                 memory=memory,
                 llm=talker,
+                abstention=self.prompt.abstention,
                 callback_manager=self.callback_manager,
                 **settings,
             )

@@ -76,8 +76,9 @@ async def test_all_ways_of_talking_share_one_conversation() -> None:
         await asyncio.sleep(0.001)
 
 
-def test_a_model_that_cannot_condense_is_asked_the_follow_up_itself() -> None:
-    llm = Talker(prompts=[], condensed=" \n")
+@pytest.mark.parametrize("condensed", [" \n", "[0] I don't know.", "I don't know."])
+def test_a_model_that_cannot_condense_is_asked_the_follow_up_itself(condensed: str) -> None:
+    llm = Talker(prompts=[], condensed=condensed)
     talk = chat(llm)
     talk.chat(QUESTION)
     talk.chat(FOLLOW_UP)
