@@ -259,6 +259,7 @@ class LoraFinetuneEngine:
             revision=self._source["revision"],
             quantization=self.config.quantization,
             device=self._process.device(self._source["device"]),
+            shareable=self._process.shares,
             local_files_only=self._source["local_files_only"],
         )
 
