@@ -20,7 +20,7 @@ from phi3_industry.ray_ingestion import ray_pipeline
 DOCUMENTS = Path(__file__).parents[2] / "examples" / "plant" / "documents"
 
 # Ray leaves sockets and files to its own processes when it is shut down
-pytestmark = pytest.mark.filterwarnings("default")
+pytestmark = [pytest.mark.servers, pytest.mark.filterwarnings("default")]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -53,6 +53,13 @@ def contents(base: KnowledgeBase) -> tuple[dict[str, Any], dict[str, list[float]
     return nodes, {name: node.pop("embedding") for name, node in nodes.items()}
 
 
+def command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:  # it has ended
+        return []
+
+
 def assert_same(found: KnowledgeBase, expected: KnowledgeBase) -> None:
     (nodes, vectors), (own, own_vectors) = contents(found), contents(expected)
     assert len(own) > 100
@@ -79,17 +86,15 @@ def test_a_killed_worker_loses_nothing(
     killed: list[int] = []
 
     def kill_one() -> None:
-        """Kill an embedding worker once it computes."""
+        """Kill the youngest worker once one reads and two embed."""
         limit = time.monotonic() + 500
         while not killed and time.monotonic() < limit:
-            for process in psutil.process_iter(["name", "cmdline", "cpu_times"]):
-                said = " ".join(process.info["cmdline"] or [])
-                # two workers embed and one reads; those at work are named after their task
-                if "MapWorker" in said and "submit" in said:
-                    os.kill(process.pid, signal.SIGKILL)
-                    killed.append(process.pid)
-                    return
-            time.sleep(0.02)
+            workers = [p for p in psutil.process_iter() if "MapWorker" in " ".join(command(p))]
+            if len(workers) == 3:
+                youngest = max(workers, key=psutil.Process.create_time)
+                os.kill(youngest.pid, signal.SIGKILL)
+                killed.append(youngest.pid)
+            time.sleep(0.05)
 
     with KnowledgeBase.open(tmp_path, embed_model=embedding) as base:
         pipeline = ray_pipeline(

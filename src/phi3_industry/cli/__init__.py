@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Sequence
 
 from phi3_industry import __version__
+from phi3_industry.cli import serve_command
 from phi3_industry.errors import Phi3IndustryError
 from phi3_industry.models.quiet import quiet_known_noise
 
@@ -40,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _build_parser().parse_args(argv)
     _quiet_libraries()
     try:
-        module = importlib.import_module(f"phi3_industry.cli.{arguments.command}")
+        name = arguments.command.replace("-", "_")
+        module = importlib.import_module(f"phi3_industry.cli.{name}")
         code: int = module.run(arguments)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -124,6 +126,14 @@ def _build_parser() -> argparse.ArgumentParser:
             "compare",
             "measure which way of answering pays",
             "Ask the questions of a file in several ways and print the scores side by side.",
+        )
+    )
+    serve_command.add_arguments(
+        add(
+            "serve-command",
+            "print how vLLM is started for a model and its adapters",
+            "Check a base model and its adapters against what vLLM serves, and print the command\n"
+            "line that starts it, or with --compose a Docker Compose file.",
         )
     )
     add("doctor", "say what is installed and what that means", "Look at this installation.")
