@@ -170,6 +170,8 @@ def test_a_run_goes_on_in_another_number_of_processes(
     alone, held_out, _ = train(tmp_path / "one", tiny_phi3, rows, processes=1)
     folder = tmp_path / "interrupted"
     killed = launch(folder, tiny_phi3, rows, processes=before, sharded=sharded, killed=True)
+    checkpoint = tmp_path / ".interrupted.training" / "checkpoint-3"
+    assert (checkpoint / "complete.json").exists(), killed.stderr[-3000:]
     assert killed.returncode != 0
     assert not folder.exists()
     losses, resumed_held_out, said = train(

@@ -1,4 +1,4 @@
-"""Documents enter the knowledge base through the processes of a real Ray cluster on this machine."""
+"""Documents enter the knowledge base through the processes of a real Ray cluster."""
 
 from __future__ import annotations
 

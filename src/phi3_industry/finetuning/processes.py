@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from phi3_industry.errors import ConfigurationError
 from phi3_industry.finetuning.config import Recipe
 
-__all__ = ["ThisProcess", "share_rows", "wait_for_the_others"]
+__all__ = ["ALONE", "ThisProcess", "share_rows", "wait_for_the_others"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +73,9 @@ class ThisProcess:
             device = f"cuda:{self.local_rank}"
         return device
 
+
+ALONE = ThisProcess()
+"""The process that no launcher started beside others."""
 
 _SHARDING = {"FSDP_VERSION": "2", "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP"}
 

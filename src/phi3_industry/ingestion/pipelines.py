@@ -62,7 +62,9 @@ class FileNodeParser(SectionNodeParser):
         return made
 
     def _postprocess_parsed_nodes(
-        self, nodes: list[BaseNode], parent_doc_map: dict[str, Document]
+        self,
+        nodes: list[BaseNode],
+        parent_doc_map: dict[str, Document],  # noqa: ARG002 - LlamaIndex's
     ) -> list[BaseNode]:
         return nodes  # nothing of what was sent along belongs into them
 
@@ -200,7 +202,9 @@ def _check_vectors(nodes: Sequence[TextNode], embed: Any) -> None:
         )
 
 
-def _problem_node(document_id: str, problem: str, *, place: str = "", fatal: bool = False) -> TextNode:
+def _problem_node(
+    document_id: str, problem: str, *, place: str = "", fatal: bool = False
+) -> TextNode:
     return TextNode(
         text=problem,
         metadata={_PROBLEM: problem, _PLACE: place, _FATAL: fatal},

@@ -76,7 +76,8 @@ class ServeCommand:
         """
         inside = {name: f"{_MOUNTED}/adapter-{i}" for i, name in enumerate(self.adapters)}
         volumes = [
-            _read_only(self.adapters[name].path.resolve(), target) for name, target in inside.items()
+            _read_only(self.adapters[name].path.resolve(), target)
+            for name, target in inside.items()
         ]
         base = self.model
         if Path(base).is_dir():

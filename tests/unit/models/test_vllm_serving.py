@@ -84,7 +84,7 @@ def test_a_compose_file_mounts_what_is_served_and_asks_for_the_key(
     ("settings", "problem"),
     [
         ({"use_dora": True}, "is a DoRA"),
-        ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
+        ({"modules_to_save": ["norm"]}, "modules_to_save"),
         ({"rank_pattern": {"o_proj": 2}}, "ranks, scales or biases of its own"),
         ({"r": 600}, "rank 600"),
     ],
@@ -122,9 +122,7 @@ def test_a_folder_without_an_adapter_is_refused(tiny_phi3: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", ["", " pumps", "a\nb"])
-def test_names_that_nobody_can_ask_for_are_refused(
-    name: str, pumps: Path, tiny_phi3: Path
-) -> None:
+def test_names_that_nobody_can_ask_for_are_refused(name: str, pumps: Path, tiny_phi3: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot be called"):
         plan_serving(str(tiny_phi3), adapters={name: pumps})
 
@@ -135,7 +133,7 @@ def test_an_adapter_cannot_have_the_name_of_its_base(pumps: Path, tiny_phi3: Pat
 
 
 def test_more_tokens_than_the_model_holds_are_refused(tiny_phi3: Path) -> None:
-    with pytest.raises(ConfigurationError, match="513 and '.*' holds 512"):
+    with pytest.raises(ConfigurationError, match=r"513 and '.*' holds 512"):
         plan_serving(str(tiny_phi3), max_model_len=513)
 
 
