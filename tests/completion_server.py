@@ -31,6 +31,11 @@ class CompletionServer:
         break_after: Chunks after which a stream is cut off; ``None`` for never.
         stall_after: Chunks after which a stream falls silent until its reader leaves.
         hide_usage: Whether to keep the token counts.
+        hide_scores: Whether to keep the log probabilities.
+        texts_only: Whether to refuse prompts as token ids, as ``transformers serve`` does.
+        unlisted: Whether to keep what it serves to itself.
+        retry_after: Seconds that a reply which fails asks its reader to wait.
+        spoiled: What is sent in place of a reply, or of the chunks of a stream.
         key: Key that requests must bring.
         requests: Paths and bodies of what was asked.
         gone: Set when a reader left before the end.
@@ -44,6 +49,11 @@ class CompletionServer:
     break_after: int | None = None
     stall_after: int | None = None
     hide_usage: bool = False
+    hide_scores: bool = False
+    texts_only: bool = False
+    unlisted: bool = False
+    retry_after: float | None = None
+    spoiled: bytes | None = None
     key: str | None = None
     requests: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     gone: threading.Event = field(default_factory=threading.Event)
@@ -55,6 +65,8 @@ class CompletionServer:
         return [body for path, body in self.requests if path == "/v1/completions"]
 
     def models(self) -> list[dict[str, Any]]:
+        if self.unlisted:
+            return []
         base = {"id": MODEL, "object": "model", "created": 0, "owned_by": self.owner}
         if self.owner == "vllm":
             base["max_model_len"] = self.context_window
@@ -62,6 +74,9 @@ class CompletionServer:
         return [{**base, "parent": None}, *modules]
 
     def chunks(self, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        if self.texts_only:
+            tokenizer = self.engine.loaded.chat_format.tokenizer
+            body = {**body, "prompt": tokenizer(body["prompt"])["input_ids"]}
         request = _request(body)
         for number, event in enumerate(self.engine.generate(request)):
             choice: dict[str, Any] = {"index": 0, "text": event.text, "finish_reason": None}
@@ -70,7 +85,8 @@ class CompletionServer:
             choice["logprobs"] = None
             if event.token_id is not None and body.get("return_token_ids"):
                 choice["token_ids"] = [event.token_id]
-            if request.sampling.logprobs and event.logprob is not None:
+            scored = request.sampling.logprobs and not self.hide_scores
+            if scored and event.logprob is not None:
                 choice["logprobs"] = {
                     "tokens": [event.text],
                     "token_logprobs": [event.logprob],
@@ -161,6 +177,8 @@ def served(server: CompletionServer) -> Iterator[CompletionServer]:
                 self._send(200, {"status": "unloaded"})
             elif self.path != "/v1/completions":
                 self._send(404, {"error": {"message": "Not Found"}})
+            elif server.texts_only and not isinstance(body["prompt"], str):
+                self._send(400, {"error": {"message": "prompt must be a string."}})
             elif body.get("stream"):
                 self._stream(body)
             else:
@@ -168,8 +186,12 @@ def served(server: CompletionServer) -> Iterator[CompletionServer]:
 
         def _send(self, status: int, reply: dict[str, Any]) -> None:
             data = json.dumps(reply).encode()
+            if server.spoiled is not None and "choices" in reply:
+                data = server.spoiled
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
+            if server.retry_after is not None:
+                self.send_header("Retry-After", str(server.retry_after))
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)
@@ -181,6 +203,9 @@ def served(server: CompletionServer) -> Iterator[CompletionServer]:
             self.end_headers()
             self.close_connection = True
             try:
+                if server.spoiled is not None:
+                    self.wfile.write(server.spoiled)
+                    return
                 for number, chunk in enumerate(server.chunks(body)):
                     if number == server.break_after:
                         return

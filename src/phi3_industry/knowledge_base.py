@@ -28,6 +28,7 @@ from phi3_industry.ingestion.folder import FolderListing, list_folder
 from phi3_industry.ingestion.intake import Intake
 from phi3_industry.ingestion.limits import DEFAULT_LIMITS, ReadLimits
 from phi3_industry.ingestion.node_parser import SectionNodeParser
+from phi3_industry.ingestion.pipelines import Pipeline
 from phi3_industry.ingestion.report import IngestReport
 from phi3_industry.ingestion.summaries import as_summaries
 from phi3_industry.vector_stores.faiss_sqlite import FaissSQLiteVectorStore
@@ -163,13 +164,18 @@ class KnowledgeBase:
         ids = self._store.ref_doc_ids()
         return sorted({records[i].part_of(i) if i in records else i for i in ids})
 
-    def add(self, source: Source, *, show_progress: bool = False) -> IngestReport:
+    def add(
+        self, source: Source, *, show_progress: bool = False, pipeline: Pipeline | None = None
+    ) -> IngestReport:
         """Add documents; those that are there already and have not changed cost next to nothing.
 
         Args:
             source: A folder with everything in it, a file, a LlamaIndex document or a list of
                 them.
             show_progress: Whether to show a progress bar.
+            pipeline: A LlamaIndex pipeline that reads, splits and embeds in place of this
+                process, such as :func:`~phi3_industry.ray_ingestion.ray_pipeline` makes. It
+                begins with a ``FileNodeParser`` and ends with this knowledge base's embedding.
 
         Returns:
             What became of each document. What cannot be read in a folder is skipped with a
@@ -181,6 +187,7 @@ class KnowledgeBase:
                 read; the knowledge base is as before.
             MissingDependencyError: The package that reads the file is not installed.
             StoreError: The store cannot be written; documents that were finished are in it.
+            ConfigurationError: The pipeline splits or embeds otherwise than the knowledge base.
         """
         report = IngestReport()
         if isinstance(source, Document) or not isinstance(source, str | PathLike):
@@ -190,14 +197,19 @@ class KnowledgeBase:
                 from_document(_checked(item), parser=self._parser, fingerprint=shape)
                 for item in given
             ]
-            self._intake.take(candidates, report, show_progress=show_progress)
+            self._intake.take(candidates, report, show_progress=show_progress, pipeline=pipeline)
             return report
         path = Path(source)
         if path.is_dir():
-            self._ingest_folder(path, list_folder(path), report, show_progress=show_progress)
+            listing = list_folder(path)
+            self._ingest_folder(
+                path, listing, report, show_progress=show_progress, pipeline=pipeline
+            )
             return report
         candidate = self._single_file(path)
-        self._intake.take([candidate], report, show_progress=show_progress, strict=True)
+        self._intake.take(
+            [candidate], report, show_progress=show_progress, strict=True, pipeline=pipeline
+        )
         return report
 
     def add_sql(
@@ -235,7 +247,13 @@ class KnowledgeBase:
         self._intake.take([candidate], report, show_progress=show_progress, strict=True)
         return report
 
-    def refresh(self, folder: str | PathLike[str], *, show_progress: bool = False) -> IngestReport:
+    def refresh(
+        self,
+        folder: str | PathLike[str],
+        *,
+        show_progress: bool = False,
+        pipeline: Pipeline | None = None,
+    ) -> IngestReport:
         """Bring the knowledge base to the state of a folder.
 
         New and changed documents are read, and those of this folder that are gone are deleted.
@@ -244,6 +262,7 @@ class KnowledgeBase:
         Args:
             folder: A folder, the same one that was added.
             show_progress: Whether to show a progress bar.
+            pipeline: Computes in place of this process, as in :meth:`add`.
 
         Returns:
             What became of each document.
@@ -253,11 +272,12 @@ class KnowledgeBase:
             NotADirectoryError: It is no folder.
             IngestionError: It holds no document that can be read; nothing is deleted then.
             StoreError: The store cannot be written; documents that were finished are in it.
+            ConfigurationError: The pipeline splits or embeds otherwise than the knowledge base.
         """
         root = Path(folder)
         listing = list_folder(root)
         report = IngestReport()
-        self._ingest_folder(root, listing, report, show_progress=show_progress)
+        self._ingest_folder(root, listing, report, show_progress=show_progress, pipeline=pipeline)
         records = self._intake.records()
         inside = {i: r for i, r in records.items() if r.origin == str(root.resolve())}
         for document_id in sorted({record.part_of(i) for i, record in inside.items()}):
@@ -400,7 +420,13 @@ class KnowledgeBase:
         )
 
     def _ingest_folder(
-        self, root: Path, listing: FolderListing, report: IngestReport, *, show_progress: bool
+        self,
+        root: Path,
+        listing: FolderListing,
+        report: IngestReport,
+        *,
+        show_progress: bool,
+        pipeline: Pipeline | None,
     ) -> None:
         report.skipped += listing.skipped
         origin = root.resolve()
@@ -415,7 +441,7 @@ class KnowledgeBase:
             )
             for document_id, file in listing.files.items()
         ]
-        self._intake.take(candidates, report, show_progress=show_progress)
+        self._intake.take(candidates, report, show_progress=show_progress, pipeline=pipeline)
         if not (report.added or report.updated or report.unchanged or report.deleted):
             reasons = "; ".join(f"{name}: {reason}" for name, reason in report.skipped[:5])
             raise IngestionError(

@@ -1,4 +1,4 @@
-"""Two processes train what one does."""
+"""Two processes train what one does, each with the whole base (DDP) or with half of it (FSDP)."""
 
 from __future__ import annotations
 
@@ -17,10 +17,28 @@ from phi3_industry.grounding.prompt import DEFAULT_PROMPT
 from phi3_industry.models.adapter import read_manifest
 
 PROGRAM = """
-import json, sys, torch
+import json, os, signal, sys, torch
 torch.set_num_threads(1)
+from torch.distributed.tensor import DTensor
 from phi3_industry import LoraFinetuneEngine
+from phi3_industry.finetuning import progress
+
 settings = json.loads(sys.argv[1])
+if settings.pop("killed"):
+    save = progress.Watcher.on_save
+    def save_and_die(*args, **kwargs):
+        save(*args, **kwargs)
+        progress.wait_for_the_others()
+        os.kill(os.getpid(), signal.SIGKILL)
+    progress.Watcher.on_save = save_and_die
+begin = progress.Watcher.on_train_begin
+def begin_and_weigh(self, *args, model, **kwargs):
+    weights = list(model.parameters())
+    held = sum((w.to_local() if isinstance(w, DTensor) else w).nbytes for w in weights)
+    print(f"holds {held / sum(w.nbytes for w in weights):.2f} of the weights", flush=True)
+    begin(self, *args, **kwargs)
+progress.Watcher.on_train_begin = begin_and_weigh
+resume = settings.pop("resume")
 tuner = LoraFinetuneEngine(
     settings.pop("model"),
     train_set=settings.pop("train_set"),
@@ -28,7 +46,7 @@ tuner = LoraFinetuneEngine(
     device="cpu",
     **settings,
 )
-manifest = tuner.finetune()
+manifest = tuner.finetune(resume=resume)
 print("finished with", manifest.metrics["steps"], "steps", flush=True)
 """
 
@@ -54,11 +72,21 @@ def rows(tmp_path: Path) -> Path:
     return built.save(tmp_path / "rows")
 
 
-def train(
-    folder: Path, tiny: Path, rows: Path, *, processes: int, **settings: Any
-) -> tuple[list[float], float, str]:
-    """Give the losses, the loss on held-out rows, and what was printed."""
+def launch(
+    folder: Path,
+    tiny: Path,
+    rows: Path,
+    *,
+    processes: int,
+    sharded: bool = False,
+    killed: bool = False,
+    resume: bool = False,
+    **settings: Any,
+) -> subprocess.CompletedProcess[str]:
+    """Train in processes, which can kill themselves after their first checkpoint."""
     arguments = {
+        "killed": killed,
+        "resume": resume,
         "model": str(tiny),
         "train_set": str(rows),
         "output_dir": str(folder),
@@ -73,7 +101,10 @@ def train(
     program = folder.parent / "program.py"
     program.write_text(PROGRAM)
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    finished = subprocess.run(
+    sharding = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
+    sharding["FSDP_AUTO_WRAP_POLICY"] = "TRANSFORMER_BASED_WRAP"
+    alone = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(
         [
             sys.executable,
             *(launcher if processes > 1 else []),
@@ -82,9 +113,16 @@ def train(
         ],
         capture_output=True,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        env={**os.environ, **alone, **(sharding if sharded else {})},
         check=False,
     )
+
+
+def train(
+    folder: Path, tiny: Path, rows: Path, *, processes: int, **settings: Any
+) -> tuple[list[float], float, str]:
+    """Give the losses, the loss on held-out rows, and what was printed."""
+    finished = launch(folder, tiny, rows, processes=processes, **settings)
     assert finished.returncode == 0, finished.stderr[-3000:]
     log = json.loads((folder / "training" / "log.json").read_text())
     metrics = read_manifest(folder).metrics
@@ -92,23 +130,26 @@ def train(
     return losses, metrics["validation_loss_after"], finished.stdout + finished.stderr
 
 
+VARIANTS: dict[str, dict[str, Any]] = {
+    "padded": {},
+    "packed": {"packing": True},
+    "accumulated": {"gradient_accumulation_steps": 2, "batch_size": 2},
+    "checkpointed": {"gradient_checkpointing": True},
+    "qlora": {"method": "qlora"},
+    "dora": {"method": "dora"},
+    "pissa": {"method": "pissa"},
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {},
-        {"packing": True},
-        {"gradient_accumulation_steps": 2, "batch_size": 2},
-        {"method": "qlora"},
-    ],
-    ids=["padded", "packed", "accumulated", "qlora"],
-)
+@pytest.mark.parametrize("sharded", [False, True], ids=["whole", "shared out"])
+@pytest.mark.parametrize("settings", VARIANTS.values(), ids=VARIANTS.keys())
 def test_two_processes_give_the_loss_curve_of_one(
-    settings: dict[str, Any], tiny_phi3: Path, rows: Path, tmp_path: Path
+    settings: dict[str, Any], sharded: bool, tiny_phi3: Path, rows: Path, tmp_path: Path
 ) -> None:
     alone, held_out, _ = train(tmp_path / "one", tiny_phi3, rows, processes=1, **settings)
     shared, held_out_shared, said = train(
-        tmp_path / "two", tiny_phi3, rows, processes=2, **settings
+        tmp_path / "two", tiny_phi3, rows, processes=2, sharded=sharded, **settings
     )
     assert len(alone) == 6
     assert alone[-1] < alone[0]
@@ -116,4 +157,26 @@ def test_two_processes_give_the_loss_curve_of_one(
     assert held_out_shared == pytest.approx(held_out, abs=1e-4)
     # both end, and one of them reports
     assert said.count("finished with 6 steps") == 2
+    assert said.count(f"holds {'0.50' if sharded else '1.00'} of the weights") == 2
     assert said.count("The adapter is in") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sharded", [False, True], ids=["whole", "shared out"])
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+def test_a_run_goes_on_in_another_number_of_processes(
+    before: int, after: int, sharded: bool, tiny_phi3: Path, rows: Path, tmp_path: Path
+) -> None:
+    alone, held_out, _ = train(tmp_path / "one", tiny_phi3, rows, processes=1)
+    folder = tmp_path / "interrupted"
+    killed = launch(folder, tiny_phi3, rows, processes=before, sharded=sharded, killed=True)
+    checkpoint = tmp_path / ".interrupted.training" / "checkpoint-3"
+    assert (checkpoint / "complete.json").exists(), killed.stderr[-3000:]
+    assert killed.returncode != 0
+    assert not folder.exists()
+    losses, resumed_held_out, said = train(
+        folder, tiny_phi3, rows, processes=after, sharded=sharded, resume=True
+    )
+    assert "It goes on after step 3." in said
+    assert losses == pytest.approx(alone, abs=1e-4)
+    assert resumed_held_out == pytest.approx(held_out, abs=1e-4)

@@ -33,6 +33,8 @@ ALLOWED: dict[str, set[str]] = {
     "query_engine": {"retrievers", "grounding"},
     # embeddings: what identifies an embedding goes into the store's identity row
     "knowledge_base": {"query_engine", "retrievers", "vector_stores", "ingestion", "embeddings"},
+    # what a worker is built from by plain values
+    "ray_ingestion": {"ingestion", "embeddings"},
     "finetuning": {"llms", "models", "grounding"},
     "evaluation": {"query_engine", "grounding"},
     "__main__": {"cli"},

@@ -1,4 +1,4 @@
-"""The command line: ``phi3-industry demo | init | index | ask | finetune | compare | doctor``."""
+"""The command line: ``phi3-industry demo | index | ask | …``, and ``--help`` for the rest."""
 
 from __future__ import annotations
 

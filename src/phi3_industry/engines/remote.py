@@ -4,6 +4,8 @@ Prompts are sent as token ids, which :mod:`phi3_industry.models.chat_format` bui
 server's completions endpoint: the server applies no template, and content cannot become control
 there either. Written for vLLM, whose extensions are used for what OpenAI's protocol lacks; other
 servers are asked for nothing beyond that protocol, and what then cannot be done is an error.
+A server that takes texts alone, as ``transformers serve`` does, is sent one where its tokenizer
+has to read the same tokens from it, and where none would it is not asked.
 
 What vLLM 0.32 does on a CPU, seen on its own HTTP interface: where requests for the base model
 and for an adapter are under way at the same time, the base's are answered with the adapter, too.
@@ -48,8 +50,9 @@ if TYPE_CHECKING:
 
 __all__ = ["RemoteEngine", "ServedModel", "ServerKind"]
 
-ServerKind = Literal["auto", "vllm", "openai"]
-"""What the server understands: vLLM's extensions, or OpenAI's protocol alone."""
+ServerKind = Literal["auto", "vllm", "openai", "openai-text"]
+"""What the server understands: vLLM's extensions, or OpenAI's protocol alone, with prompts as token
+ids or as texts."""
 
 _CONNECT_SECONDS = 10.0
 
@@ -78,7 +81,8 @@ class RemoteEngine(Engine):
         base_url: Address of the server with the path of its API, such as
             ``"http://127.0.0.1:8000/v1"``.
         chat_format: The model's chat format; says where answers end.
-        model: The server's name of the base model; ``None`` takes the only one it has.
+        model: The server's name of the base model; ``None`` takes the only one it has. With the
+            kinds ``"openai"`` and ``"openai-text"`` it need not be listed by the server.
         kind: What the server understands; ``"auto"`` asks it.
         api_key: Key to send along; ``None`` for a server that wants none.
         ca_file: File with the certificates to trust; ``None`` trusts those of the system.
@@ -154,6 +158,8 @@ class RemoteEngine(Engine):
         Raises:
             ConfigurationError: The server has no such model, or several to choose from.
         """
+        if self._asked_model is not None and self._asked_kind in ("openai", "openai-text"):
+            return self._named(self._asked_model)
         bases = {name: model for name, model in self.served().items() if model.base is None}
         if self._asked_model is None and len(bases) == 1:
             return next(iter(bases.values()))
@@ -164,6 +170,14 @@ class RemoteEngine(Engine):
             f"The server {self.base_url} serves the models {sorted(bases)}; asked for: {asked}. "
             "Set served_model to one of them."
         )
+
+    def _named(self, name: str) -> ServedModel:
+        """Take a name at its word: not every server lists what it serves, or lists at all."""
+        unlisted = ServedModel(name=name, base=None, context_window=None, owner=None)
+        try:
+            return self.served().get(name, unlisted)
+        except EngineError:
+            return unlisted
 
     @property
     def context_window(self) -> int | None:
@@ -226,7 +240,7 @@ class RemoteEngine(Engine):
         sampling = request.sampling
         body: dict[str, Any] = {
             "model": self._name_of(request.adapter),
-            "prompt": list(request.prompt_ids),
+            "prompt": self._prompt(request.prompt_ids),
             "max_tokens": sampling.max_new_tokens,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
@@ -244,6 +258,9 @@ class RemoteEngine(Engine):
         elif sampling.top_k or request.grammar:
             self._refuse("top_k" if sampling.top_k else "answers that obey a grammar")
         return body
+
+    def _prompt(self, ids: Sequence[int]) -> list[int] | str:
+        return self._chat_format.as_text(ids) if self._asked_kind == "openai-text" else list(ids)
 
     def _extensions(self, request: GenerationRequest) -> dict[str, Any]:
         extensions: dict[str, Any] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -50,8 +51,17 @@ def translated(server: str, *, timed_out: Callable[[], RequestTimeoutError]) -> 
             "variable that api_key_env names."
         ) from error
     except openai.APIStatusError as error:
+        advice = ""
+        if error.status_code in (400, 422) and "prompt" in error.message:
+            advice = " If it takes prompts as texts alone, set server='openai-text'."
         raise EngineError(
             f"The server {server} refused the request ({error.status_code}): {error.message}"
+            f"{advice}"
+        ) from error
+    except json.JSONDecodeError as error:
+        raise EngineError(
+            f"The server {server} sent what cannot be read ({error}). Ask again; if it happens "
+            "again, look into the server's log."
         ) from error
     except openai.APIError as error:
         raise EngineError(f"The server {server} failed: {error.message}") from error

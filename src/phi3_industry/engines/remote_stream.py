@@ -34,6 +34,7 @@ class AnswerReader:
         self._began = time.monotonic()
         self._finish_reason: str | None = None
         self._usage: Usage | None = None
+        self._scored = False
         self.tokens = 0
 
     @property
@@ -66,7 +67,8 @@ class AnswerReader:
         """Give the last event, when the server has closed the stream.
 
         Raises:
-            EngineError: The answer is not whole, or the server does not count its tokens.
+            EngineError: The answer is not whole, or lacks its log probabilities or the count of
+                its tokens.
         """
         if self._finish_reason is None:
             raise EngineError(
@@ -82,6 +84,11 @@ class AnswerReader:
             raise EngineError(
                 f"The server {self._server} does not say how many tokens it used. It must honour "
                 "stream_options.include_usage, as vLLM does."
+            )
+        if self._request.sampling.logprobs and self.tokens and not self._scored:
+            raise EngineError(
+                f"The server {self._server} gave no log probabilities, which were asked for. Use "
+                "one that does, such as vLLM, or do without logprobs."
             )
         reason: FinishReason = "stop" if self._finish_reason == "stop" else "length"
         return TokenEvent(text=self._decoder.flush(), finish_reason=reason, usage=self._usage)
@@ -101,6 +108,7 @@ class AnswerReader:
         ids = (choice.model_extra or {}).get("token_ids") or []
         wants_scores = self._request.sampling.logprobs and choice.logprobs is not None
         scores = (choice.logprobs.token_logprobs or []) if wants_scores else []
+        self._scored = self._scored or bool(scores)
         if ids:
             known = scores if len(scores) == len(ids) else [None] * len(ids)
             for token_id, score in zip(ids, known, strict=True):

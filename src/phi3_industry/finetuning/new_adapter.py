@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import set_seed
 
 from phi3_industry.finetuning.preflight import PreflightReport
+from phi3_industry.finetuning.sharding import shared_out
 from phi3_industry.models.loading import LoadedModel
 
 __all__ = ["attach_new_adapter", "has_finite_weights", "save_adapter", "take_back"]
@@ -99,7 +100,8 @@ def _subtract(initial: Path, folder: Path) -> None:
 
 def take_back(model: Any, checkpoint: Path) -> None:
     """Give an adapter the weights that it had at a checkpoint."""
-    set_peft_model_state_dict(model, load_file(checkpoint / _WEIGHTS_NAME), adapter_name=_NAME)
+    weights = shared_out(load_file(checkpoint / _WEIGHTS_NAME), model)
+    set_peft_model_state_dict(model, weights, adapter_name=_NAME)
 
 
 def has_finite_weights(checkpoint: Path) -> bool:

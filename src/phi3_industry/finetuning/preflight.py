@@ -12,6 +12,7 @@ from phi3_industry.errors import ConfigurationError, TrainingDataError
 from phi3_industry.finetuning.config import FinetuneConfig, Method, Recipe
 from phi3_industry.finetuning.examples import IGNORED, TokenizedRow, tokenize_rows
 from phi3_industry.finetuning.folders import check_target
+from phi3_industry.finetuning.processes import ALONE, ThisProcess, share_rows
 from phi3_industry.finetuning.resources import (
     TrainingMemory,
     check_disk,
@@ -27,7 +28,7 @@ from phi3_industry.models.adapter import (
 from phi3_industry.models.chat_format import ChatFormat
 from phi3_industry.models.loading import LoadedModel
 
-__all__ = ["PreflightReport", "check_output", "preflight"]
+__all__ = ["PreflightReport", "check_output", "module_parameters", "preflight"]
 
 _DOUBLED_RANK = 2
 """A PiSSA adapter is saved as the difference of two, side by side."""
@@ -102,6 +103,7 @@ def preflight(
     config: FinetuneConfig,
     *,
     output_dir: str | PathLike[str],
+    process: ThisProcess = ALONE,
 ) -> PreflightReport:
     """Check everything that can be checked before training, and say what will be trained.
 
@@ -110,14 +112,15 @@ def preflight(
         train_set: The rows.
         config: The settings.
         output_dir: Where the adapter is to be written.
+        process: Which of the processes that train together this is.
 
     Returns:
         The report.
 
     Raises:
         TargetModuleError: A target is in no layer of the model.
-        ConfigurationError: The chat template loses text, ``max_length`` is above the window, or
-            the run does not fit into memory.
+        ConfigurationError: The chat template loses text, ``max_length`` is above the window,
+            the run does not fit into memory, or the rows of a step cannot be shared evenly.
         TrainingDataError: A row is too long or empty.
         FileExistsError: ``output_dir`` holds something else.
         OSError: There is too little room on the disk.
@@ -126,7 +129,7 @@ def preflight(
     base_parameters = loaded.model.num_parameters()
     recipe = config.recipe(base_parameters)
     targets = resolve_target_modules(loaded.model, config.target_modules)
-    modules = _module_parameters(loaded.model, targets, rank=recipe.lora_rank, method=config.method)
+    modules = module_parameters(loaded.model, targets, rank=recipe.lora_rank, method=config.method)
     trained = sum(parameters for _, parameters in modules.values())
     check_disk(
         path, trained_parameters=trained * (_DOUBLED_RANK if config.method == "pissa" else 1)
@@ -135,11 +138,12 @@ def preflight(
     train, validation = _tokenize(loaded, train_set, config)
     memory = estimate_training_memory(
         loaded.model.config.to_dict(),
-        recipe,
-        weights=loaded.memory.weights_bytes,
+        share_rows(recipe, process),
+        base=loaded.memory,
         trained_parameters=trained,
         longest_row=max(len(row.input_ids) for row in train),
         dtype=loaded.dtype,
+        shares=process.count if process.shares else 1,
     )
     if config.check_memory:
         check_memory(memory, recipe, device=loaded.device)
@@ -178,7 +182,7 @@ def _tokenize(
     return train, validation
 
 
-def _module_parameters(
+def module_parameters(
     model: Any, targets: Sequence[str], *, rank: int, method: Method
 ) -> dict[str, tuple[int, int]]:
     """Count each target's layers and the parameters of their two matrices, and DoRA's lengths."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from phi3_industry.errors import ConfigurationError
 from phi3_industry.finetuning.config import Recipe
 
-__all__ = ["ThisProcess", "share_rows", "wait_for_the_others"]
+__all__ = ["ALONE", "ThisProcess", "share_rows", "wait_for_the_others"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class ThisProcess:
         rank: Its number among all.
         local_rank: Its number among those of this machine.
         count: How many there are on all machines.
-        sharded: Whether the model is shared out among them (FSDP).
+        sharded: Whether the model is to be shared out among them (FSDP).
     """
 
     rank: int = 0
@@ -33,27 +33,36 @@ class ThisProcess:
 
     @classmethod
     def from_environment(cls) -> ThisProcess:
-        """Read what the launcher says; without one this process is alone."""
-        return cls(
+        """Read what the launcher says; without one this process is alone.
+
+        Raises:
+            ConfigurationError: The model is to be shared out in a way that wastes memory.
+        """
+        process = cls(
             rank=int(os.environ.get("RANK", "0")),
             local_rank=int(os.environ.get("LOCAL_RANK", "0")),
             count=int(os.environ.get("WORLD_SIZE", "1")),
             sharded=os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("1", "true", "yes"),
         )
+        if process.shares:
+            _check_sharding()
+        return process
 
     @property
     def leads(self) -> bool:
         """Whether it is the one that writes and reports."""
         return self.rank == 0
 
+    @property
+    def shares(self) -> bool:
+        """Whether it holds a part of the base alone."""
+        return self.sharded and self.count > 1
+
     def device(self, asked: str) -> str:
         """Give the device it computes on.
 
         Args:
             asked: A torch device, or ``"auto"``.
-
-        Raises:
-            ConfigurationError: The model is to be shared out among processes on the CPU.
         """
         if self.count == 1:
             return asked
@@ -62,12 +71,26 @@ class ThisProcess:
         device = asked
         if asked in ("auto", "cuda") and torch.cuda.is_available():
             device = f"cuda:{self.local_rank}"
-        if self.sharded and not device.startswith("cuda"):
-            raise ConfigurationError(
-                f"FSDP is asked for on the device '{device}'; accelerate shares a model out among "
-                "GPUs alone. Launch without --use_fsdp: every process then holds the whole base."
-            )
         return device
+
+
+ALONE = ThisProcess()
+"""The process that no launcher started beside others."""
+
+_SHARDING = {"FSDP_VERSION": "2", "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP"}
+
+
+def _check_sharding() -> None:
+    """Check that the model is shared out layer by layer, by the FSDP that takes frozen weights."""
+    found = {name: os.environ.get(name, "not set") for name in _SHARDING}
+    if found != _SHARDING:
+        said = ", ".join(f"{name} is {value}" for name, value in found.items())
+        raise ConfigurationError(
+            f"FSDP is asked for, and {said}. Launch with: accelerate launch --use_fsdp "
+            "--fsdp_version 2 --fsdp_auto_wrap_policy TRANSFORMER_BASED_WRAP; under torchrun set "
+            + " ".join(f"{name}={value}" for name, value in _SHARDING.items())
+            + "."
+        )
 
 
 def share_rows(recipe: Recipe, process: ThisProcess) -> Recipe:

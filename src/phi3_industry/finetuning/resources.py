@@ -10,7 +10,7 @@ from typing import Any
 
 from phi3_industry.errors import ConfigurationError
 from phi3_industry.finetuning.config import Recipe
-from phi3_industry.models.memory import available_memory
+from phi3_industry.models.memory import MemoryEstimate, available_memory
 
 __all__ = ["TrainingMemory", "check_disk", "check_memory", "estimate_training_memory"]
 
@@ -19,20 +19,23 @@ _MIB = 2**20
 _FLOAT32 = 4
 _ADAM_STATES = 2
 _LOGS_BYTES = 20 * _MIB
+_LAYERS_AT_A_TIME = 2
 _CHECKPOINTS = 3  # two are kept while the next one is written
 _UNITS: Mapping[str, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingMemory:
-    """Estimate of what training takes, in bytes.
+    """Estimate of what training takes of one process, in bytes.
 
     Attributes:
-        weights: The base, as it is stored.
-        adapter: The adapter's weights.
+        weights: The base, as it is stored, or the process's share of it.
+        adapter: The adapter's weights, or the share of them.
         gradients: Their gradients.
         optimizer: The two moments of AdamW.
         activations: What the forward pass of one batch keeps for the backward pass.
+        gathered: The layers that are whole at a time where the base is shared out.
+        loading: The whole base, which each process holds until it is shared out.
     """
 
     weights: int
@@ -40,11 +43,19 @@ class TrainingMemory:
     gradients: int
     optimizer: int
     activations: int
+    gathered: int = 0
+    loading: int = 0
 
     @property
     def to_come(self) -> int:
         """Bytes that are taken after the base is loaded."""
-        return self.adapter + self.gradients + self.optimizer + self.activations
+        own = self.adapter + self.gradients + self.optimizer + self.activations
+        return own + self.gathered
+
+    @property
+    def peak(self) -> int:
+        """The most bytes that are taken at a time, while loading or while training."""
+        return max(self.loading, self.weights + self.to_come)
 
     def __str__(self) -> str:
         parts = {
@@ -54,32 +65,43 @@ class TrainingMemory:
             "optimiser": self.optimizer,
             "activations": self.activations,
         }
+        if self.gathered:
+            parts |= {"layers gathered": self.gathered}
         listed = ", ".join(f"{name} {_size(size)}" for name, size in parts.items())
-        return f"memory, estimated: {_size(self.weights + self.to_come)} ({listed})"
+        whole = _size(self.weights + self.to_come)
+        if self.loading:
+            whole += f" in each process, and {_size(self.loading)} while it loads"
+        return f"memory, estimated: {whole} ({listed})"
 
 
 def estimate_training_memory(
     layout: Mapping[str, Any],
     recipe: Recipe,
     *,
-    weights: int,
+    base: MemoryEstimate,
     trained_parameters: int,
     longest_row: int,
     dtype: str,
+    shares: int = 1,
 ) -> TrainingMemory:
-    """Estimate what training takes.
+    """Estimate what training takes of one process.
 
     A layer keeps, for each token, the inputs of its norms, projections and activation function,
     with an adapter's own beside; counted are 8 vectors of the hidden and 5 of the inner size. With
     gradient checkpointing each layer keeps its input and one layer at a time the rest.
 
+    Where the base is shared out (FSDP2), a process holds its share of everything but the
+    activations. Two layers are whole at a time, the one that computes and the one that is fetched
+    meanwhile, and the output head stays whole from the forward to the backward pass.
+
     Args:
         layout: The base model's configuration.
-        recipe: The settings.
-        weights: Bytes of the base model.
+        recipe: The settings of one process.
+        base: What the base model takes.
         trained_parameters: Parameters of the adapter.
         longest_row: Tokens of the longest row.
         dtype: The type that the base computes in.
+        shares: Processes that the base is shared out among.
     """
     unit, tokens = _UNITS[dtype], recipe.batch_size * longest_row
     hidden, inner = int(layout["hidden_size"]), int(layout["intermediate_size"])
@@ -89,13 +111,25 @@ def estimate_training_memory(
     if recipe.gradient_checkpointing:
         kept = layers * tokens * unit * hidden + inside
     head = min(tokens, 1024) * vocabulary * _FLOAT32  # logits are computed in pieces
+    own = trained_parameters * _FLOAT32 // shares
+    shared = shares > 1
     return TrainingMemory(
-        weights=weights,
-        adapter=trained_parameters * _FLOAT32,
-        gradients=trained_parameters * _FLOAT32,
-        optimizer=trained_parameters * _FLOAT32 * _ADAM_STATES,
+        weights=base.weights_bytes // shares,
+        adapter=own,
+        gradients=own,
+        optimizer=own * _ADAM_STATES,
         activations=kept + head,
+        gathered=_gathered(base, layers) if shared else 0,
+        loading=base.weights_bytes if shared else 0,
     )
+
+
+def _gathered(base: MemoryEstimate, layers: int) -> int:
+    parts = base.weights
+    outside = parts["embeddings"] + parts["head"]
+    # a tied head is the embedding
+    whole = parts["head"] or parts["embeddings"]
+    return _LAYERS_AT_A_TIME * (base.weights_bytes - outside) // layers + whole
 
 
 def check_memory(estimate: TrainingMemory, recipe: Recipe, *, device: str) -> None:

@@ -18,6 +18,7 @@ import torch
 from datasets import Dataset
 from safetensors import SafetensorError
 from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallback
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 from trl import SFTConfig, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
@@ -36,6 +37,12 @@ from phi3_industry.finetuning.new_adapter import (
 from phi3_industry.finetuning.preflight import PreflightReport
 from phi3_industry.finetuning.processes import ThisProcess, share_rows
 from phi3_industry.finetuning.progress import CURVE_NAME, SPIKE_STEPS, Watcher
+from phi3_industry.finetuning.sharding import (
+    allow_sharding_on_cpu,
+    gathered_optimizer,
+    gathered_weights,
+    load_optimizer,
+)
 from phi3_industry.finetuning.slice_scores import BeforeAndAfter, score_slices
 from phi3_industry.models.loading import LoadedModel
 
@@ -225,12 +232,14 @@ def _trainer(
     callbacks: list[Any] = [watcher]
     if config.early_stopping_patience is not None:
         callbacks.append(EarlyStoppingCallback(config.early_stopping_patience))
+    arguments = _arguments(loaded, report, process, acceleration, folder)
+    allow_sharding_on_cpu(process, device=loaded.device)
     with warnings.catch_warnings():
         # kernels of the hub, which TRL names in its place, would have to be downloaded
         warnings.filterwarnings("ignore", "`use_liger_kernel=True` is deprecated", FutureWarning)
         trainer = _QuietTrainer(
             model=model,
-            args=_arguments(loaded, report, process, acceleration, folder),
+            args=arguments,
             train_dataset=_dataset(report.train),
             eval_dataset=_dataset(report.validation) if report.validation else None,
             processing_class=loaded.tokenizer,
@@ -338,7 +347,7 @@ def _dataset(rows: Sequence[TokenizedRow]) -> Dataset:
 
 
 def _save(trainer: Any, folder: Path, *, initial: Path) -> None:
-    state = trainer.accelerator.get_state_dict(trainer.model) if trainer.is_fsdp_enabled else None
+    state = gathered_weights(trainer.model) if trainer.is_fsdp_enabled else None
     if trainer.is_world_process_zero():
         model = trainer.accelerator.unwrap_model(trainer.model)
         save_adapter(model, folder, initial=initial, state_dict=state)
@@ -369,7 +378,10 @@ def _keep_differentiable(model: Any) -> None:
 
 
 class _QuietTrainer(SFTTrainer):  # type: ignore[misc]  # TRL ships no type information
-    """TRL's trainer without its report to its makers, its card, and the copies of the tokenizer."""
+    """TRL's trainer without its report to its makers, its card, and the copies of the tokenizer.
+
+    Its checkpoints are the same whether or not the model is shared out.
+    """
 
     def _send_telemetry(self) -> None:
         """Send nothing: training reaches no network."""
@@ -396,3 +408,39 @@ class _QuietTrainer(SFTTrainer):  # type: ignore[misc]  # TRL ships no type info
             model.save_pretrained(
                 output_dir or self.args.output_dir, save_embedding_layers=False, **options
             )
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the adapter; of a model that is shared out it is gathered first."""
+        if not self.is_fsdp_enabled:
+            super().save_model(output_dir, _internal_call=_internal_call)
+            return
+        self._save(output_dir, state_dict=gathered_weights(self.model))
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not self.is_fsdp_enabled:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        state = gathered_optimizer(self.optimizer)
+        if self.args.should_save:
+            torch.save(state, Path(output_dir) / OPTIMIZER_NAME)
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER_NAME)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if not self.is_fsdp_enabled:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        elif model is not None:  # the first of two calls comes before the model is shared out
+            take_back(model, Path(resume_from_checkpoint))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if not self.is_fsdp_enabled or checkpoint is None:
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        load_optimizer(self.optimizer, Path(checkpoint) / OPTIMIZER_NAME)
+        schedule = torch.load(Path(checkpoint) / SCHEDULER_NAME, weights_only=True)
+        self.lr_scheduler.load_state_dict(schedule)
+
+    def _load_best_model(self) -> None:
+        if not self.is_fsdp_enabled:
+            super()._load_best_model()
+            return
+        take_back(self.model, Path(self.state.best_model_checkpoint))

@@ -155,7 +155,7 @@ class LoraFinetuneEngine:
         if not isinstance(train_set, TrainingSet):
             train_set = TrainingSet.load(train_set)
         loaded = self._load_base()
-        checked = preflight(loaded, train_set, self.config, output_dir=path)
+        checked = preflight(loaded, train_set, self.config, output_dir=path, process=self._process)
         self._say(checked.table())
         self._say(_settings_line(checked, loaded))
         run_folder = run_folder_of(path)
@@ -259,6 +259,7 @@ class LoraFinetuneEngine:
             revision=self._source["revision"],
             quantization=self.config.quantization,
             device=self._process.device(self._source["device"]),
+            shareable=self._process.shares,
             local_files_only=self._source["local_files_only"],
         )
 

@@ -7,6 +7,7 @@
 from phi3_industry.ingestion.folder import FolderListing, list_folder
 from phi3_industry.ingestion.limits import DEFAULT_LIMITS, ReadLimits
 from phi3_industry.ingestion.node_parser import SectionNodeParser
+from phi3_industry.ingestion.pipelines import FileNodeParser
 from phi3_industry.ingestion.readers import KNOWN_ENDINGS, parse_document, read_bytes, read_document
 from phi3_industry.ingestion.source import SourceDocument, TextBlock
 from phi3_industry.ingestion.summaries import LLMSummaries, OutlineSummaries
@@ -15,6 +16,7 @@ from phi3_industry.ingestion.tables import Table, row_text
 __all__ = [
     "DEFAULT_LIMITS",
     "KNOWN_ENDINGS",
+    "FileNodeParser",
     "FolderListing",
     "LLMSummaries",
     "OutlineSummaries",

@@ -21,6 +21,7 @@ from phi3_industry.ingestion.records import DocumentRecord
 from phi3_industry.ingestion.source import Block, SourceDocument
 
 __all__ = [
+    "FOLDER_TO_READ",
     "Candidate",
     "Reading",
     "from_document",
@@ -28,6 +29,9 @@ __all__ = [
     "from_query",
     "known_origin",
 ]
+
+FOLDER_TO_READ = "folder_to_read"
+"""Metadata of a document that stands for a file: the folder in which its id is its path."""
 
 _HASHED_BYTES = 1 << 20
 
@@ -55,11 +59,13 @@ class Candidate:
         document_id: Its id.
         origin: The folder that it comes from; empty if it comes from none.
         open: Reads its content, which may fail, and hashes it.
+        to_send: What a pipeline is sent to read it elsewhere; ``None`` if it cannot be.
     """
 
     document_id: str
     origin: str
     open: Callable[[], Reading]
+    to_send: Document | None = None
 
 
 def from_file(
@@ -84,7 +90,8 @@ def from_file(
             lambda: parse_document(data, name=document_id, limits=limits),
         )
 
-    return Candidate(document_id, str(origin), open_file)
+    to_send = Document(id_=document_id, text="", metadata={FOLDER_TO_READ: str(origin)})
+    return Candidate(document_id, str(origin), open_file, to_send)
 
 
 def _is_long(file: Path) -> bool:
@@ -152,7 +159,7 @@ def from_document(document: Document, *, parser: SectionNodeParser, fingerprint:
             document.metadata,
         )
 
-    return Candidate(document.id_, "", open_document)
+    return Candidate(document.id_, "", open_document, document)
 
 
 def _hash(pieces: Iterable[bytes], fingerprint: str) -> str:

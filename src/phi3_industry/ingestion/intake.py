@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
@@ -13,8 +14,8 @@ from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.schema import BaseNode, MetadataMode, TextNode
 from llama_index.core.vector_stores.types import MetadataFilter, MetadataFilters
 
-from phi3_industry.errors import IngestionError, MissingDependencyError
-from phi3_industry.ingestion.candidates import Candidate
+from phi3_industry.errors import ConfigurationError, IngestionError, MissingDependencyError
+from phi3_industry.ingestion.candidates import Candidate, Reading
 from phi3_industry.ingestion.node_parser import SectionNodeParser
 from phi3_industry.ingestion.parts import (
     as_part,
@@ -23,6 +24,7 @@ from phi3_industry.ingestion.parts import (
     parts_of,
     split_parts,
 )
+from phi3_industry.ingestion.pipelines import NodesOfDocument, Pipeline, run_pipeline
 from phi3_industry.ingestion.records import DocumentRecord
 from phi3_industry.ingestion.report import IngestReport
 from phi3_industry.ingestion.source import SourceDocument
@@ -37,6 +39,9 @@ __all__ = ["DocumentStore", "Intake"]
 
 _EMBEDDED_TOGETHER = 256
 """Nodes of small documents that are embedded in one go; a kill loses at most their embedding."""
+
+_SENT_TOGETHER = 256
+"""Documents that a pipeline computes in one run; a kill loses at most their computation."""
 
 
 class DocumentStore(Protocol):
@@ -113,6 +118,7 @@ class Intake:
         *,
         show_progress: bool,
         strict: bool = False,
+        pipeline: Pipeline | None = None,
     ) -> None:
         """Read, embed and store the candidates that are new or changed.
 
@@ -121,9 +127,11 @@ class Intake:
             report: Is told what became of each.
             show_progress: Whether to show a progress bar.
             strict: Whether a candidate that cannot be read raises its error; it is skipped else.
+            pipeline: Makes and embeds the nodes in place of this process.
 
         Raises:
             ValueError: Two candidates have the same id.
+            ConfigurationError: The pipeline does other work than this process would.
             IngestionError: With ``strict``: a candidate cannot be read.
             MissingDependencyError: With ``strict``: the package that reads it is not installed.
         """
@@ -134,9 +142,12 @@ class Intake:
             )
         known = self.records()
         waiting: list[_Waiting] = []
-        for candidate in _progress(candidates, show_progress, "Indexing", "document"):
+        coming = _progress(candidates, show_progress, "Indexing", "document")
+        for candidate, made in self._opened(coming, known, report, pipeline):
             try:
-                entry = self._read(candidate, known, report, show_progress=show_progress)
+                if isinstance(made, Exception):
+                    raise made
+                entry = self._read(candidate, made, known, report, show_progress=show_progress)
             except (IngestionError, MissingDependencyError) as error:
                 if strict:
                     raise
@@ -150,24 +161,69 @@ class Intake:
                 waiting = []
         self._store_all(waiting, known, report)
 
+    def _opened(
+        self,
+        candidates: Iterable[Candidate],
+        known: Mapping[str, DocumentRecord],
+        report: IngestReport,
+        pipeline: Pipeline | None,
+    ) -> Iterator[tuple[Candidate, _Made | Exception]]:
+        """Open candidates, and let a pipeline compute those that changed, many at a time."""
+        together = 1 if pipeline is None else _SENT_TOGETHER
+        for batch in iter(partial(_taken, iter(candidates), together), []):
+            changed: dict[str, tuple[Candidate, Reading]] = {}
+            for candidate in batch:
+                try:
+                    reading = candidate.open()
+                    as_before = _is_as_before(candidate, reading.content, known)
+                except (IngestionError, MissingDependencyError) as error:
+                    yield candidate, error
+                    continue
+                if as_before:
+                    report.unchanged.append(candidate.document_id)
+                else:
+                    changed[candidate.document_id] = candidate, reading
+            if pipeline is None:
+                for candidate, reading in changed.values():
+                    yield candidate, _Made(reading)
+                continue
+            for name, made in self._computed(pipeline, changed).items():
+                candidate, reading = changed[name]
+                yield candidate, made.error or _Made(reading, made)
+
+    def _computed(
+        self, pipeline: Pipeline, changed: Mapping[str, tuple[Candidate, Reading]]
+    ) -> dict[str, NodesOfDocument]:
+        if self._summaries is not None:
+            raise ConfigurationError(
+                "This knowledge base writes summaries, which no pipeline does. Open it without "
+                "summaries, or add documents without a pipeline."
+            )
+        sent = [c.to_send for c, _ in changed.values() if c.to_send is not None]
+        if len(sent) < len(changed):
+            raise ConfigurationError("Rows of a database cannot be sent to a pipeline.")
+        embed = self._embed_model.get_text_embedding
+        return run_pipeline(pipeline, sent, parser=self._parser, embed=embed)
+
     def _read(
         self,
         candidate: Candidate,
+        made: _Made,
         known: Mapping[str, DocumentRecord],
         report: IngestReport,
         *,
         show_progress: bool,
     ) -> _Waiting | None:
         """Make the nodes of a candidate; ``None`` if there is nothing left to store."""
-        name = candidate.document_id
-        reading = candidate.open()
-        if _is_as_before(candidate, reading.content, known):
-            report.unchanged.append(name)
-            return None
-        document = reading.parse()
-        parts = split_parts(self._nodes(document, name, reading.metadata, known))
+        name, reading = candidate.document_id, made.reading
+        if made.elsewhere is None:
+            document = reading.parse()
+            nodes, remarks = self._nodes(document, name, reading.metadata, known), document.remarks
+        else:
+            nodes, remarks = iter(made.elsewhere.nodes), made.elsewhere.remarks
+        parts = split_parts(nodes)
         first, second = next(parts, []), next(parts, [])
-        report.skipped += [(name, remark) for remark in document.remarks]
+        report.skipped += [(name, remark) for remark in remarks]
         record = DocumentRecord(reading.content, candidate.origin)
         if not first:
             report.skipped.append((name, "It is empty: it holds neither text nor rows."))
@@ -248,7 +304,7 @@ class Intake:
         report: IngestReport,
     ) -> None:
         """Embed the nodes of several documents together and store each document by itself."""
-        self._embed([node for _, nodes in waiting for node in nodes])
+        self._embed([node for _, nodes in waiting for node in nodes if node.embedding is None])
         for document, nodes in waiting:
             for name in parts_of(document.name, known):
                 self._store.delete(name)
@@ -283,6 +339,23 @@ class _Entry:
 
 
 _Waiting = tuple[_Entry, list[TextNode]]
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A candidate that is new or changed.
+
+    Attributes:
+        reading: What its content is.
+        elsewhere: What a pipeline made of it; ``None`` if its nodes are made here.
+    """
+
+    reading: Reading
+    elsewhere: NodesOfDocument | None = None
+
+
+def _taken(candidates: Iterator[Candidate], count: int) -> list[Candidate]:
+    return list(islice(candidates, count))
 
 
 def _is_as_before(candidate: Candidate, content: str, known: Mapping[str, DocumentRecord]) -> bool:

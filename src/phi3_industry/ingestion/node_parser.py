@@ -33,7 +33,7 @@ from phi3_industry.ingestion.tokens import (
     token_counter_of,
 )
 
-__all__ = ["SectionNodeParser"]
+__all__ = ["SectionNodeParser", "source_of"]
 
 _CELL_CHARS = 256
 """Longer cells are text for reading and no value to filter by: they get no ``cell:`` entry."""
@@ -271,9 +271,11 @@ def _node(text: str, metadata: dict[str, Any], *, document_id: str, position: in
         excluded_llm_metadata_keys=list(hidden),
         metadata_template="{value}",
         text_template="{metadata_str}\n{content}",
-        relationships={
-            NodeRelationship.SOURCE: RelatedNodeInfo(
-                node_id=document_id, node_type=ObjectType.DOCUMENT
-            )
-        },
+        relationships=source_of(document_id),
     )
+
+
+def source_of(document_id: str) -> dict[NodeRelationship, Any]:
+    """Say which document a node is from, as LlamaIndex writes it."""
+    source = RelatedNodeInfo(node_id=document_id, node_type=ObjectType.DOCUMENT)
+    return {NodeRelationship.SOURCE: source}

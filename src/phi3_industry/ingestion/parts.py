@@ -12,8 +12,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
-from llama_index.core.schema import NodeRelationship, ObjectType, RelatedNodeInfo, TextNode
+from llama_index.core.schema import TextNode
 
+from phi3_industry.ingestion.node_parser import source_of
 from phi3_industry.ingestion.records import DocumentRecord
 
 __all__ = ["PART_NODES", "as_part", "digest_of_parts", "part_id", "parts_of", "split_parts"]
@@ -43,11 +44,7 @@ def as_part(nodes: Sequence[TextNode], name: str) -> tuple[list[TextNode], str]:
             node.model_copy(
                 update={
                     "id_": hashlib.sha256(content.encode()).hexdigest(),
-                    "relationships": {
-                        NodeRelationship.SOURCE: RelatedNodeInfo(
-                            node_id=name, node_type=ObjectType.DOCUMENT
-                        )
-                    },
+                    "relationships": source_of(name),
                 }
             )
         )

@@ -93,8 +93,9 @@ class Phi3LLM(CopiesShareWeights, StructuredOutput, ToolCalling, Endpoints):
             such as ``"http://127.0.0.1:8000/v1"``; ``model`` then gives the tokenizer and the chat
             template, and no weights are loaded. Adapters are the server's LoRA modules.
         served_model: The server's name of the model; ``None`` takes the only one it has.
-        server: ``"vllm"`` if the server understands vLLM's extensions, ``"openai"`` if not;
-            ``"auto"`` asks it.
+        server: ``"vllm"`` if the server understands vLLM's extensions, ``"openai"`` if not,
+            ``"openai-text"`` if it takes prompts as texts alone; ``"auto"`` asks whether it is
+            vLLM.
         api_key_env: Environment variable with the key for the server.
         ca_file: File with the certificates to trust in a server.
         max_connections, max_retries: As in :class:`~phi3_industry.engines.remote.RemoteEngine`.
@@ -134,7 +135,7 @@ class Phi3LLM(CopiesShareWeights, StructuredOutput, ToolCalling, Endpoints):
     prompt_lookup: PromptLookupMode = "auto"
     base_url: str | None = None
     served_model: str | None = None
-    server: Literal["auto", "vllm", "openai"] = "auto"
+    server: Literal["auto", "vllm", "openai", "openai-text"] = "auto"
     api_key_env: str = "VLLM_API_KEY"
     ca_file: str | None = None
     max_connections: int = Field(default=64, gt=0)

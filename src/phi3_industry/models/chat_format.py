@@ -140,6 +140,29 @@ class ChatFormat:
             )
         )
 
+    def as_text(self, ids: Sequence[int]) -> str:
+        """Write a prompt as a text that a tokenizer reads as the same prompt, control tokens too.
+
+        For servers that take prompts as texts alone.
+
+        Raises:
+            ConfigurationError: There is no such text, because content spells a control token.
+        """
+        whole = self.tokenizer.decode(
+            list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+        # a tokenizer that begins every text with a token would put it there twice
+        first = self.tokenizer.decode(list(ids[:1]), skip_special_tokens=False)
+        for text in (str(whole), str(whole).removeprefix(str(first))):
+            if self.tokenizer(text)["input_ids"] == list(ids):
+                return text
+        raise ConfigurationError(
+            "The prompt cannot be sent as a text: who reads it would see other tokens than were "
+            "meant, because a message spells what stands for a control token, such as "
+            f"{next(iter(self._control_texts), '</s>')!r}, or begins or ends with a space. Use a "
+            "server that takes token ids, such as vLLM."
+        )
+
     @property
     def end_of_turn_ids(self) -> list[int]:
         """The token ids that close an assistant's turn, which training has to teach.

@@ -136,6 +136,7 @@ def load_base_model(
     device: str = "auto",
     local_files_only: bool = False,
     check_memory: bool = True,
+    shareable: bool = False,
 ) -> LoadedModel:
     """Load a base model.
 
@@ -152,6 +153,7 @@ def load_base_model(
         device: A torch device; ``"auto"`` is the first CUDA device, else the CPU.
         local_files_only: Whether to keep off the network.
         check_memory: Whether to refuse a model that does not fit into the free memory.
+        shareable: Whether processes will share the weights out among them (FSDP).
 
     Returns:
         The model with its tokenizer.
@@ -178,7 +180,9 @@ def load_base_model(
     compute, reason = choose_dtype(
         dtype, name=name, config=layout, device=device, quantization=held
     )
-    placing = quantization_options(None if stored else quantization, dtype=compute, device=device)
+    placing = quantization_options(
+        None if stored else quantization, dtype=compute, device=device, shareable=shareable
+    )
     if stored or device != "cpu":  # read onto the device, not by way of the machine's memory
         placing["device_map"] = {"": device}
     if check_memory:

@@ -146,9 +146,16 @@ def check_fits_memory(
 
 
 def quantization_options(
-    quantization: Quantization | None, *, dtype: ComputeDType, device: str
+    quantization: Quantization | None, *, dtype: ComputeDType, device: str, shareable: bool = False
 ) -> dict[str, Any]:
     """Give the arguments with which transformers quantises a model while it loads.
+
+    Args:
+        quantization: How linear layers are stored.
+        dtype: The type to compute in.
+        device: The device to load onto.
+        shareable: Whether processes will share the weights out (FSDP), which takes tensors of
+            floating point alone: 4-bit weights are then kept in the bytes of such numbers.
 
     Raises:
         ConfigurationError: There is no such quantisation.
@@ -168,6 +175,7 @@ def quantization_options(
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=getattr(torch, dtype),
+            bnb_4bit_quant_storage=getattr(torch, dtype) if shareable else torch.uint8,
         )
     else:
         config = BitsAndBytesConfig(load_in_8bit=True)

@@ -8,7 +8,7 @@ Source: ``packed_modules_mapping`` in vllm/model_executor/models/phi3.py, vllm i
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,13 @@ from phi3_industry.models.adapter import read_manifest
 from phi3_industry.models.fingerprints import config_hash
 from phi3_industry.models.formats import load_config
 from phi3_industry.models.fused_layers import split_fused_weights
-from phi3_industry.models.lora_layers import check_weights, read_lora_config
+from phi3_industry.models.lora_layers import (
+    check_weights,
+    linear_module_names,
+    read_lora_config,
+)
 
-__all__ = ["VLLM_RANKS", "VllmAdapter", "export_for_vllm"]
+__all__ = ["VLLM_RANKS", "VllmAdapter", "check_for_vllm", "export_for_vllm", "lora_module"]
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The values of ``--max-lora-rank``. Source: ``MaxLoRARanks`` in vllm/config/lora.py."""
@@ -51,7 +55,7 @@ class VllmAdapter:
             "--max-lora-rank",
             str(self.max_lora_rank),
             "--lora-modules",
-            f"{name}={self.path}",
+            lora_module(name, self.path),
         ]
 
 
@@ -90,19 +94,8 @@ def export_for_vllm(
     folder, target = Path(adapter), Path(output_dir)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise FileExistsError(f"'{target}' holds something already. Choose another output_dir.")
-    manifest = read_manifest(folder)
     config = load_config(model, revision=revision, local_files_only=local_files_only)
-    if config_hash(config) != manifest.base_config_hash:
-        raise AdapterMismatchError(
-            str(adapter),
-            what="the base model's configuration",
-            expected=f"that of '{manifest.base_model}' ({manifest.base_config_hash[:12]})",
-            found=f"that of '{model}' ({config_hash(config)[:12]})",
-            advice=f"Let vLLM serve the base it was trained on, '{manifest.base_model}'.",
-        )
-    lora = read_lora_config(folder)
-    _refuse_what_vllm_does_not_serve(folder, lora)
-    check_weights(folder, _empty_model(config), lora)
+    checked = check_for_vllm(folder, config, model=model)
     weights = load_file(folder / _WEIGHTS_NAME)
     if split_fused:
         weights = split_fused_weights(weights, config.to_dict())
@@ -113,12 +106,62 @@ def export_for_vllm(
     save_file(weights, target / _WEIGHTS_NAME, metadata={"format": "pt"})
     text = json.dumps(settings, indent=2, sort_keys=True, ensure_ascii=False)
     (target / "adapter_config.json").write_text(text + "\n", encoding="utf-8")
+    return replace(checked, path=target, target_modules=tuple(targets))
+
+
+def check_for_vllm(adapter: str | PathLike[str], config: Any, *, model: str) -> VllmAdapter:
+    """Check an adapter against its base model and against what vLLM serves, without any weights.
+
+    Args:
+        adapter: The adapter folder.
+        config: The configuration of the base model that vLLM serves.
+        model: Its name, for messages.
+
+    Returns:
+        The adapter as it lies there.
+
+    Raises:
+        AdapterMismatchError: The adapter was made for another base model.
+        AdapterError: The adapter is damaged, or has what vLLM does not serve.
+    """
+    folder = Path(adapter)
+    manifest = read_manifest(folder)
+    if config_hash(config) != manifest.base_config_hash:
+        raise AdapterMismatchError(
+            str(adapter),
+            what="the base model's configuration",
+            expected=f"that of '{manifest.base_model}' ({manifest.base_config_hash[:12]})",
+            found=f"that of '{model}' ({config_hash(config)[:12]})",
+            advice=f"Let vLLM serve the base it was trained on, '{manifest.base_model}'.",
+        )
+    lora = read_lora_config(folder)
+    _refuse_what_vllm_does_not_serve(folder, lora)
+    network = _empty_model(config)
+    check_weights(folder, network, lora)
     return VllmAdapter(
-        path=target,
+        path=folder,
         rank=lora.r,
         max_lora_rank=next(rank for rank in VLLM_RANKS if rank >= lora.r),
-        target_modules=tuple(targets),
+        target_modules=tuple(sorted(_targets(network, lora))),
     )
+
+
+def lora_module(name: str, path: str | PathLike[str]) -> str:
+    """Write one value of vLLM's ``--lora-modules``.
+
+    vLLM splits ``NAME=PATH`` at every ``=`` and takes what holds a comma for JSON.
+    Source: ``LoRAParserAction`` in vllm/entrypoints/openai/cli_args.py.
+    """
+    if not {"=", ","} & {*name, *str(path)}:
+        return f"{name}={path}"
+    return json.dumps({"name": name, "path": str(path)}, ensure_ascii=False)
+
+
+def _targets(network: Any, lora: Any) -> set[str]:
+    from peft.tuners.tuners_utils import check_target_module_exists
+
+    layers = linear_module_names(network)
+    return {name.rsplit(".", 1)[-1] for name in layers if check_target_module_exists(lora, name)}
 
 
 def _refuse_what_vllm_does_not_serve(folder: Path, lora: Any) -> None:

@@ -19,11 +19,19 @@ def test_launcher_says_who_a_process_is(monkeypatch: pytest.MonkeyPatch) -> None
         "LOCAL_RANK": "1",
         "WORLD_SIZE": "8",
         "ACCELERATE_USE_FSDP": "true",
+        "FSDP_VERSION": "2",
+        "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
     }.items():
         monkeypatch.setenv(name, value)
     process = ThisProcess.from_environment()
     assert process == ThisProcess(rank=5, local_rank=1, count=8, sharded=True)
     assert not process.leads
+    assert process.shares
+    monkeypatch.setenv("FSDP_VERSION", "1")
+    with pytest.raises(ConfigurationError, match=r"FSDP_VERSION is 1, .* --fsdp_version 2"):
+        ThisProcess.from_environment()
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert not ThisProcess.from_environment().shares
 
 
 @pytest.mark.parametrize(
@@ -48,8 +56,3 @@ def test_rows_that_cannot_be_shared_evenly_are_refused() -> None:
 def test_alone_a_process_computes_where_it_was_asked_to() -> None:
     assert ThisProcess().device("auto") == "auto"
     assert ThisProcess(sharded=True).device("cpu") == "cpu"
-
-
-def test_sharding_on_the_cpu_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="shares a model out among GPUs alone"):
-        ThisProcess(count=2, sharded=True).device("cpu")

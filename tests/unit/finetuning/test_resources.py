@@ -8,19 +8,36 @@ from phi3_industry.errors import ConfigurationError
 from phi3_industry.finetuning import resources
 from phi3_industry.finetuning.config import FinetuneConfig
 from phi3_industry.finetuning.resources import check_memory, estimate_training_memory
+from phi3_industry.models.memory import MemoryEstimate
 
 LAYOUT = {"hidden_size": 100, "intermediate_size": 200, "num_hidden_layers": 3, "vocab_size": 1000}
 
 
-def estimate(**settings: object) -> resources.TrainingMemory:
+# 3 layers of 1,000,000 bytes, an embedding and a head of as many
+BASE = MemoryEstimate(
+    parameters=2_500_000,
+    weights={
+        "embeddings": 1_000_000,
+        "attention": 1_000_000,
+        "mlp": 1_997_000,
+        "norms": 3000,
+        "head": 1_000_000,
+    },
+    kv_bytes_per_token=0,
+    sliding_window=None,
+)
+
+
+def estimate(*, shares: int = 1, **settings: object) -> resources.TrainingMemory:
     config = FinetuneConfig(batch_size=2, **settings)  # type: ignore[arg-type]
     return estimate_training_memory(
         LAYOUT,
         config.recipe(10**6),
-        weights=5_000_000,
+        base=BASE,
         trained_parameters=1000,
         longest_row=50,
         dtype="bfloat16",
+        shares=shares,
     )
 
 
@@ -35,6 +52,18 @@ def test_estimate_adds_up_by_hand() -> None:
 def test_checkpointing_keeps_the_input_of_each_layer_and_one_layer_whole() -> None:
     found = estimate(gradient_checkpointing=True)
     assert found.activations == 3 * 100 * 2 * 100 + 100 * 2 * 1800 + 100 * 1000 * 4
+
+
+def test_a_base_that_is_shared_out_is_whole_layer_by_layer() -> None:
+    found = estimate(gradient_checkpointing=True, shares=2)
+    alone = estimate(gradient_checkpointing=True)
+    assert (found.weights, found.adapter, found.optimizer) == (2_500_000, 2000, 4000)
+    assert found.activations == alone.activations
+    # two layers and the output head
+    assert found.gathered == 2 * 1_000_000 + 1_000_000
+    assert (found.loading, alone.loading, alone.gathered) == (5_000_000, 0, 0)
+    assert found.peak == max(5_000_000, 2_500_000 + found.to_come)
+    assert "in each process, and 4.8 MiB while it loads" in str(found)
 
 
 def test_run_that_does_not_fit_is_refused_with_what_would_help(
