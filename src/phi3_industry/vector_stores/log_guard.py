@@ -108,7 +108,8 @@ class LogGuard:
         """
         found = read_properties(connection)
         try:
-            position = committed_part(self._log, after=self._noted and self._noted.log)
+            known = None if self._noted is None else self._noted.log
+            position = committed_part(self._log, after=known)
         except DamagedLogError as error:
             raise StoreCorruptError(self._log, problem=_DAMAGED_HEAD, advice=RESTORE) from error
         self._write(Acknowledged(str(found["store_id"]), int(found["generation"]), position))
