@@ -166,12 +166,11 @@ def must_be(found: int, written: int) -> None:
 
 
 def show(title: str, file: Path, found: dict[str, Any]) -> None:
+    megabytes, rate = file.stat().st_size / 1e6, found["stored"] / found["CPU seconds"]
     print(
-        f"{title:26} {file.suffix[1:]:8}{file.stat().st_size / 1e6:8.0f} MB{found['stored']:12,} stored"
+        f"{title:24}{file.suffix[1:]:8}{megabytes:8.1f} MB{found['stored']:12,} stored"
         f"{found['embedded']:12,} embedded{found['seconds']:10.1f} s"
-        f"{found['CPU seconds']:10.1f} CPU s"
-        f"{found['stored'] / max(found['CPU seconds'], 1e-9):10,.0f} rows/CPU s"
-        f"{found['MB']:8.0f} MB more",
+        f"{found['CPU seconds']:10.1f} CPU s{rate:10,.0f} rows/CPU s{found['MB']:8.0f} MB more",
         flush=True,
     )
 
