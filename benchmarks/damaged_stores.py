@@ -23,6 +23,7 @@ from phi3_industry.vector_stores.schema import checksum
 
 Outcomes = Counter[str]
 DIMENSIONS = 8
+PAGE_BYTES = 16384
 NODES = 960
 
 
@@ -65,18 +66,15 @@ def answers(folder: Path) -> list[Any]:
         return [*found, *texts, store.document_hashes(), store.count]
 
 
-def outcome(folder: Path, allowed: list[list[Any]]) -> str:
-    """Open a store and ask it: one of the allowed states, a typed error, or something wrong."""
+def outcome(folder: Path, expected: list[Any]) -> str:
+    """Open a store and ask it: what is expected, a typed error, or something wrong."""
     try:
         found = answers(folder)
     except StoreError as error:
         return "typed error" if str(folder) in str(error) else f"WRONG: names no file: {error}"
     except Exception as error:
         return f"WRONG: {error!r}"
-    if found == allowed[-1]:
-        return "old state"
-    # the log of a killed writer ends where it is damaged: a state that was once acknowledged
-    return "old state" if found in allowed else "WRONG: another answer"
+    return "old state" if found == expected else "WRONG: another answer"
 
 
 def damaged_files(folder: Path, *, steps: int) -> Iterator[tuple[str, Outcomes]]:
@@ -85,33 +83,47 @@ def damaged_files(folder: Path, *, steps: int) -> Iterator[tuple[str, Outcomes]]
     closed, killed = folder / "closed", folder / "killed"
     with FaissSQLiteVectorStore(closed) as store:
         store.replace_document("d", "h", version_of(1, count=NODES))
-    yield from _damage_each(closed, folder / "damaged", [answers(closed)], steps=steps)
-    states = _leave_a_log(killed)
-    yield from _damage_each(killed, folder / "damaged", states, steps=steps, only="-wal")
+    yield from _damage_each(closed, folder / "damaged", answers(closed), steps=steps)
+    _leave_a_log(killed)
+    half_folded = folder / "half-folded"
+    _fold_half(killed, half_folded)
+    for source in (killed, half_folded):
+        expected = answers(_copy(source, folder / "intact"))
+        for only in ("store.sqlite-wal", "store.acknowledged"):
+            damaged = _damage_each(source, folder / "damaged", expected, steps=steps, only=only)
+            yield from ((f"{title}, {source.name}", counts) for title, counts in damaged)
 
 
-def _leave_a_log(folder: Path) -> list[list[Any]]:
-    states = []
-    copy = folder.with_name("copy")
-    store = FaissSQLiteVectorStore(folder)
-    for number in (1, 2, 3):
-        store.replace_document("d", f"h{number}", version_of(number))
-        shutil.rmtree(copy, ignore_errors=True)
-        shutil.copytree(folder, copy)  # what a kill at this moment leaves
-        states.append(answers(copy))
-    shutil.rmtree(copy)
-    shutil.copytree(folder, copy)
-    store.close()
-    shutil.rmtree(folder)
-    copy.rename(folder)
-    return states
+def _copy(source: Path, target: Path) -> Path:
+    shutil.rmtree(target, ignore_errors=True)
+    return Path(shutil.copytree(source, target))
+
+
+def _leave_a_log(folder: Path) -> None:
+    """Make what a writer leaves that is killed after three changes."""
+    with FaissSQLiteVectorStore(folder.with_name("open")) as store:
+        for number in (1, 2, 3):
+            store.replace_document("d", f"h{number}", version_of(number))
+        _copy(Path(store.path), folder)
+
+
+def _fold_half(source: Path, target: Path) -> None:
+    """Make what is left when the log was half-way folded into the database at that moment."""
+    database = _copy(source, target) / "store.sqlite"
+    before = database.read_bytes()
+    connection = sqlite3.connect(database)
+    connection.execute("PRAGMA wal_checkpoint")
+    connection.close()
+    after, half = database.read_bytes(), len(before) // 2 // PAGE_BYTES * PAGE_BYTES
+    _copy(source, target)
+    database.write_bytes(after[:half] + before[half:])
 
 
 def _damage_each(
-    source: Path, target: Path, allowed: list[list[Any]], *, steps: int, only: str = ""
+    source: Path, target: Path, expected: list[Any], *, steps: int, only: str = ""
 ) -> Iterator[tuple[str, Outcomes]]:
     for path in sorted(source.iterdir()):
-        if not path.name.endswith(only) or path.name.endswith("-shm"):
+        if only not in ("", path.name) or path.name.endswith("-shm"):
             continue
         intact, counts = path.read_bytes(), Counter[str]()
         if not intact:
@@ -120,8 +132,7 @@ def _damage_each(
         cuts = [position * len(intact) // (steps // 8) for position in range(steps // 8)]
         for kind, positions in (("flip", flips), ("cut", cuts)):
             for position in dict.fromkeys(positions):
-                shutil.rmtree(target, ignore_errors=True)
-                shutil.copytree(source, target)
+                _copy(source, target)
                 data = bytearray(intact)
                 if kind == "flip":
                     data[position] ^= 0x55
@@ -130,7 +141,7 @@ def _damage_each(
                 (target / path.name).write_bytes(data)
                 for leftover in target.glob("*-shm"):
                     leftover.unlink()
-                counts[_allow(outcome(target, allowed), f"{kind} at {position}")] += 1
+                counts[_allow(outcome(target, expected), f"{kind} at {position}")] += 1
         yield f"damaged: {path.name}", counts
 
 
@@ -153,7 +164,7 @@ def swapped_files(folder: Path) -> Iterator[tuple[str, Outcomes]]:
             shutil.copytree(host, mixed)
             shutil.copy(file, mixed / file.name)
             database = guest if file.name == "store.sqlite" else host
-            counts[_allow(outcome(mixed, [expected[database]]), file.name)] += 1
+            counts[_allow(outcome(mixed, expected[database]), file.name)] += 1
     yield "files swapped between stores", counts
 
 
@@ -173,11 +184,18 @@ def malicious_stores(folder: Path) -> Iterator[tuple[str, Outcomes]]:
     mark, outside = folder / "mark", folder / "outside"
     with FaissSQLiteVectorStore(source) as store:
         store.replace_document("d", "h", version_of(1))
-    allowed = [answers(source)]
+    expected = answers(source)
     shutil.copytree(source, outside)
     before = {path.name: path.read_bytes() for path in outside.iterdir()}
     (index_name,) = (path.name for path in source.glob("vectors.*"))
-    names = ["store.sqlite", "store.sqlite-wal", "store.sqlite-shm", "writer.lock", index_name]
+    names = [
+        "store.sqlite",
+        "store.acknowledged",
+        "store.sqlite-wal",
+        "store.sqlite-shm",
+        "writer.lock",
+        index_name,
+    ]
     names += [f"{index_name}.new", "store.sqlite.new", "vectors.9.faiss"]
     crafts: list[tuple[str, Callable[[], None]]] = []
     for name in names:
@@ -197,7 +215,7 @@ def malicious_stores(folder: Path) -> Iterator[tuple[str, Outcomes]]:
             shutil.copytree(source, target)
             craft()
             events.clear()
-            found = outcome(target, allowed) if not writes else _write_to(target)
+            found = outcome(target, expected) if not writes else _write_to(target)
             after = {path.name: path.read_bytes() for path in outside.iterdir()}
             if mark.exists() or events:
                 found = f"WRONG: something was run: {events}"

@@ -6,12 +6,13 @@ import errno
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from phi3_industry.errors import StoreCorruptError, StoreError
 from phi3_industry.vector_stores.filters import LOWER_FUNCTION
 from phi3_industry.vector_stores.lock import WriterLock
+from phi3_industry.vector_stores.log_guard import RESTORE, LogGuard
 from phi3_industry.vector_stores.migrations import describe_versions, migrate
 from phi3_industry.vector_stores.nodes import check_all_rows
 from phi3_industry.vector_stores.schema import (
@@ -27,10 +28,6 @@ from phi3_industry.vector_stores.schema import (
 __all__ = ["Database"]
 
 _NO_SPACE = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO)
-_RESTORE = (
-    "Restore the folder from a backup, or delete it and add the documents again. "
-    "Nothing was answered from it."
-)
 # What SQLite says when damage has hit names or JSON, which it reports as errors in the query.
 _DAMAGE_AS_ERROR = (
     "Could not decode to UTF-8",
@@ -40,6 +37,7 @@ _DAMAGE_AS_ERROR = (
     "unrecognized token",
     "vtable constructor failed",
 )
+_WRITING = "mode=rw"
 # Connections of a parent process: a child must neither use them nor close them.
 _PARENTS: list[sqlite3.Connection | None] = []
 # A store up to this size is read through when it is opened, which takes about 0.1 s; of a
@@ -52,8 +50,10 @@ class Database:
 
     The journal is SQLite's write-ahead log with ``synchronous=FULL``: a commit is on disk when it
     returns, readers see the last committed state while a writer works, and a writer's death at
-    any moment leaves the last committed state. The writer's lock is taken at the first write and
-    kept until :meth:`close`. Not safe to use from several threads at once; the store sees to that.
+    any moment leaves the last committed state. What is acknowledged is noted beside it, so that
+    a log that is damaged afterwards is found (:mod:`phi3_industry.vector_stores.log_guard`). The
+    writer's lock is taken at the first write and kept until :meth:`close`. Not safe to use from
+    several threads at once; the store sees to that.
 
     Args:
         folder: The store's folder.
@@ -65,7 +65,9 @@ class Database:
         self.path = folder / DATABASE_NAME
         self.read_only = read_only
         self.lock = WriterLock(folder)
+        self._guard = LogGuard(self.path)
         self._connection: sqlite3.Connection | None = None
+        self._may_write = False
         self._process_id = os.getpid()
 
     @contextmanager
@@ -99,6 +101,7 @@ class Database:
             except BaseException:
                 _roll_back(connection)
                 raise
+            self._guard.note(connection)
 
     def seal(self) -> None:
         """Keep a checksum of the lexical index, so that the next opening can check it too.
@@ -125,8 +128,11 @@ class Database:
             if os.getpid() != self._process_id:
                 _PARENTS.append(connection)
             elif connection is not None:
-                connection.close()  # the last connection to a database folds the log into it
+                if self._may_write:
+                    self._guard.fold(connection)
+                connection.close()
         finally:
+            self._guard.close()
             self.lock.release()
 
     def check(self) -> int:
@@ -151,9 +157,10 @@ class Database:
             self._process_id = os.getpid()
             _PARENTS.append(self._connection)
             self._connection = None
+            self._guard.close()
             self.lock.release()
         if self._connection is None and self._exists():
-            self._connection = self._connect()
+            self._connection, self._may_write = self._open_for_reading(), False
         return self._connection
 
     def _open_for_writing(self) -> sqlite3.Connection:
@@ -162,16 +169,25 @@ class Database:
             self.lock.acquire()
         if not self._exists():
             create_database(self.path)
+        self._guard.open()
         connection = self._open()
         assert connection is not None  # noqa: S101 - it was created above if it was not there
-        return connection
+        if not self._may_write:
+            connection.close()
+            self._connection = None
+            self._connection, self._may_write = self._connect(_WRITING), True
+        assert self._connection is not None  # noqa: S101 - for mypy
+        return self._connection
 
     def _exists(self) -> bool:
         if self.path.exists():
             return True
-        if self.folder.is_dir() and any(self.folder.glob("vectors.*.faiss")):
+        others = ("vectors.*.faiss", self._guard.path.name)
+        if self.folder.is_dir() and any(any(self.folder.glob(name)) for name in others):
             raise StoreCorruptError(
-                self.path, problem="it is missing, while its index is there", advice=_RESTORE
+                self.path,
+                problem="it is missing, while other files of the store are there",
+                advice=RESTORE,
             )
         if self.read_only:
             raise StoreError(
@@ -182,10 +198,35 @@ class Database:
             raise StoreError(f"'{self.folder}' is a file. Give the path of a folder.")
         return False
 
-    def _connect(self) -> sqlite3.Connection:
+    def _open_for_reading(self) -> sqlite3.Connection:
+        """Connect after checking that this is a store, whole and of the present format.
+
+        Whoever has not written gets a connection that cannot write, so that closing it changes
+        nothing: SQLite would fold the log of a writer that was killed.
+        """
         self._check_files()
+        acknowledged = self._guard.check_log()
+        connection = self._connect(self._reading())
+        try:
+            self._check_kind(connection)
+            self._guard.check_state(connection, acknowledged)
+            self._check_size(connection)
+            if self._is_outdated(connection):
+                connection.close()
+                self._bring_up_to_date()
+                connection = self._connect(self._reading())
+            if self.path.stat().st_size <= _CHECK_ON_OPEN_BYTES:
+                connection.execute("BEGIN")
+                _check(connection)
+                _roll_back(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _connect(self, options: str) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            f"{self.path.absolute().as_uri()}?{self._uri_options()}",
+            f"{self.path.absolute().as_uri()}?{options}",
             uri=True,
             timeout=30.0,
             isolation_level=None,
@@ -194,14 +235,8 @@ class Database:
         try:
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA trusted_schema = OFF")
+            connection.execute("PRAGMA wal_autocheckpoint = 0")  # the guard folds the log
             connection.create_function(LOWER_FUNCTION, 1, str.lower, deterministic=True)
-            self._check_kind(connection)
-            self._check_size(connection)
-            self._check_version(connection)
-            if self.path.stat().st_size <= _CHECK_ON_OPEN_BYTES:
-                connection.execute("BEGIN")
-                _check(connection)
-                _roll_back(connection)
         except BaseException:
             connection.close()
             raise
@@ -212,7 +247,7 @@ class Database:
             path = self.path.with_name(self.path.name + ending)
             if path.is_symlink() or (path.exists() and not path.is_file()):
                 problem = "it is a link or no file, and may lead out of the store's folder"
-                raise StoreCorruptError(path, problem=problem, advice=_RESTORE)
+                raise StoreCorruptError(path, problem=problem, advice=RESTORE)
             # readers write to the shared memory of the log, but never to the database
             is_written = bool(ending) or not self.read_only
             if is_written and path.exists() and path.stat().st_nlink > 1:
@@ -222,13 +257,10 @@ class Database:
                     advice="Copy the folder with its content and open the copy.",
                 )
         if self.path.stat().st_size == 0:
-            raise StoreCorruptError(self.path, problem="it is empty", advice=_RESTORE)
+            raise StoreCorruptError(self.path, problem="it is empty", advice=RESTORE)
 
-    def _uri_options(self) -> str:
-        if not self.read_only:
-            return "mode=rw"
-        log = self.path.with_name(self.path.name + "-wal")
-        if os.access(self.folder, os.W_OK) or (log.exists() and log.stat().st_size):
+    def _reading(self) -> str:
+        if os.access(self.folder, os.W_OK) or not self._guard.log_is_empty():
             return "mode=ro"
         return "mode=ro&immutable=1"  # a folder on a read-only disk: there can be no writer
 
@@ -236,20 +268,20 @@ class Database:
         (application_id,) = connection.execute("PRAGMA application_id").fetchone()
         if application_id != APPLICATION_ID:
             raise StoreCorruptError(
-                self.path, problem="it is not the database of a store", advice=_RESTORE
+                self.path, problem="it is not the database of a store", advice=RESTORE
             )
         foreign = connection.execute(
             "SELECT name FROM sqlite_schema WHERE type IN ('trigger', 'view')"
         ).fetchone()
         if foreign is not None:  # they would run with our next statement
             raise StoreCorruptError(
-                self.path, problem=f"'{foreign[0]}' in it is not of a store", advice=_RESTORE
+                self.path, problem=f"'{foreign[0]}' in it is not of a store", advice=RESTORE
             )
 
-    def _check_version(self, connection: sqlite3.Connection) -> None:
+    def _is_outdated(self, connection: sqlite3.Connection) -> bool:
         found, ours = describe_versions(connection)
         if found == ours:
-            return
+            return False
         difference = f"The store '{self.folder}' has the format {found} and this phi3-industry "
         if found[0] > ours[0] or found[1] > ours[1]:
             raise StoreError(
@@ -261,38 +293,42 @@ class Database:
                 f"{difference}reads {ours}. Open it once with read_only=False, which brings it up "
                 "to date."
             )
-        self._bring_up_to_date(connection)
+        return True
 
-    def _bring_up_to_date(self, connection: sqlite3.Connection) -> None:
+    def _bring_up_to_date(self) -> None:
         held = self.lock.held
         self.lock.acquire()
         try:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                _check_pages(connection)
-                migrate(connection, self.folder)
-                connection.execute("COMMIT")
-            except BaseException:
-                _roll_back(connection)
-                raise
+            self._guard.open()
+            with closing(self._connect(_WRITING)) as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                try:
+                    _check_pages(connection)
+                    migrate(connection, self.folder)
+                    connection.execute("COMMIT")
+                except BaseException:
+                    _roll_back(connection)
+                    raise
+                self._guard.note(connection)
+                self._guard.fold(connection)
         finally:
             if not held:
+                self._guard.close()
                 self.lock.release()
 
     def _check_size(self, connection: sqlite3.Connection) -> None:
-        log = self.path.with_name(self.path.name + "-wal")
-        if log.exists() and log.stat().st_size:
+        if not self._guard.log_is_empty():
             return  # what is cut off may stand in the log
         (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
         if self.path.stat().st_size % page_bytes:
-            raise StoreCorruptError(self.path, problem="its end is cut off", advice=_RESTORE)
+            raise StoreCorruptError(self.path, problem="its end is cut off", advice=RESTORE)
 
     @contextmanager
     def _plain_errors(self) -> Iterator[None]:
         try:
             yield
         except DamagedContentError as error:
-            raise StoreCorruptError(self.path, problem=str(error), advice=_RESTORE) from error
+            raise StoreCorruptError(self.path, problem=str(error), advice=RESTORE) from error
         except sqlite3.DatabaseError as error:
             raise self._in_plain_words(error) from error
         except OSError as error:
@@ -308,7 +344,7 @@ class Database:
             or extended == sqlite3.SQLITE_IOERR_SHORT_READ
             or str(error).startswith(_DAMAGE_AS_ERROR)
         ):
-            return StoreCorruptError(self.path, problem=str(error), advice=_RESTORE)
+            return StoreCorruptError(self.path, problem=str(error), advice=RESTORE)
         if code in (
             sqlite3.SQLITE_FULL,
             sqlite3.SQLITE_IOERR,

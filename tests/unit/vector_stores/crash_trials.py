@@ -81,8 +81,13 @@ def check(folder: Path, last: int) -> str:
     return "old" if hashes == expected_hashes(last) else "new"
 
 
-def trial(folder: Path, delay_s: float, *, from_the_start: bool) -> tuple[int, str]:
+def trial(folder: Path, steps: int, share: float) -> tuple[int, str]:
+    """Kill a writer somewhere in the step after some acknowledged ones, and look what it left.
+
+    Times are counted in steps, because how long one takes depends on what else the machine does.
+    """
     shutil.rmtree(folder, ignore_errors=True)
+    began = time.perf_counter()
     read_end, write_end = os.pipe()
     child = os.fork()
     if child == 0:
@@ -92,8 +97,9 @@ def trial(folder: Path, delay_s: float, *, from_the_start: bool) -> tuple[int, s
         finally:
             os._exit(1)
     os.close(write_end)
-    acknowledged = b"" if from_the_start else os.read(read_end, 4)
-    time.sleep(delay_s)
+    acknowledged = b"".join(os.read(read_end, 4) for _ in range(steps))
+    step_s = (time.perf_counter() - began) / steps if steps else 0.1
+    time.sleep(share * step_s)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     with os.fdopen(read_end, "rb") as pipe:
@@ -109,13 +115,13 @@ def main() -> None:
     acknowledged, states, problems = [], [], []
     for number in range(trials):
         # each check runs in a fork too, so that this process never starts FAISS's threads
-        delay_s = random_numbers.uniform(0.0, 0.1 if number % 4 else 0.3)
+        steps, share = random_numbers.randrange(20) if number % 4 else 0, random_numbers.random()
         read_end, write_end = os.pipe()
         child = os.fork()
         if child == 0:
             last, problem = -1, "the check died"
             try:
-                last, problem = trial(folder, delay_s, from_the_start=number % 4 == 0)
+                last, problem = trial(folder, steps, share)
             except Exception as error:
                 problem = repr(error)
             os.write(write_end, json.dumps([last, problem]).encode())
@@ -127,7 +133,7 @@ def main() -> None:
         acknowledged.append(last)
         states.append(problem if problem in ("old", "new") else "wrong")
         if states[-1] == "wrong":
-            problems.append(f"trial {number} ({delay_s:.4f} s): {problem}")
+            problems.append(f"trial {number} ({steps + share:.4f} steps): {problem}")
     json.dump({"acknowledged": acknowledged, "states": states, "problems": problems}, sys.stdout)
 
 

@@ -219,7 +219,7 @@ def test_a_database_of_something_else_is_refused(folder):
 def test_a_missing_database_is_not_taken_for_a_new_store(folder, node):
     fill(folder, node)
     (folder / "store.sqlite").unlink()
-    with pytest.raises(StoreCorruptError, match="it is missing, while its index is there"):
+    with pytest.raises(StoreCorruptError, match="it is missing, while other files of the store"):
         FaissSQLiteVectorStore(folder)
 
 

@@ -474,6 +474,7 @@ def test_what_was_added_is_there_after_reopening(folder, node):
         store.add([node(f"n{i}", [1, i]) for i in range(30)])
         before = ask(store, [1, 7])
     assert sorted(path.name for path in folder.iterdir()) == [
+        "store.acknowledged",
         "store.sqlite",
         "vectors.1.faiss",
         "writer.lock",
