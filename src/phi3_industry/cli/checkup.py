@@ -69,6 +69,8 @@ def _documents(arguments: argparse.Namespace, _: Console) -> _Found:
 
 
 def _knowledge_base(arguments: argparse.Namespace, console: Console) -> _Found:
+    from phi3_industry.vector_stores import FaissSQLiteVectorStore
+
     if not (Path(arguments.kb) / "store.sqlite").is_file():
         return "note", (
             f"There is none in '{arguments.kb}' yet. Build it with: phi3-industry index DOCUMENTS"
@@ -79,7 +81,7 @@ def _knowledge_base(arguments: argparse.Namespace, console: Console) -> _Found:
         store = knowledge_base.vector_store
         documents = len(knowledge_base.documents)
         content = f"{arguments.kb}: {documents} documents, {store.count} nodes"
-        if not arguments.verify:
+        if not (arguments.verify and isinstance(store, FaissSQLiteVectorStore)):
             return "ok", f"{content} (--verify compares all of it with its checksums)"
         with console.working("Reading the whole knowledge base"):
             report = store.verify()

@@ -216,6 +216,7 @@ class Intake:
     ) -> _Waiting | None:
         """Make the nodes of a candidate; ``None`` if there is nothing left to store."""
         name, reading = candidate.document_id, made.reading
+        remarks: Sequence[str]
         if made.elsewhere is None:
             document = reading.parse()
             nodes, remarks = self._nodes(document, name, reading.metadata, known), document.remarks
