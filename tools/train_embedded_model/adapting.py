@@ -88,8 +88,9 @@ class Adaptation:
         method: ``"lora"`` or ``"qlora"``.
         seed: Seed of rows and training.
         seconds: Time of training, loading included.
-        form: Held-out answers that carry the right house word in the right place.
-        both: Held-out answers that are right to the letter.
+        form: Of the answers given to answerable held-out questions, abstentions aside, those that
+            carry the right house word in the right place.
+        both: Held-out answers that are right to the letter, abstentions among them.
         plain_before: Right values on the held-out questions of the score table, base model.
         plain_after: The same with the adapter.
         merged_equal: Share of answers that the merged model gives letter by letter like the
@@ -168,7 +169,9 @@ def measure_adaptation(
         seed=seed,
         seconds=round(seconds, 1),
         form=_share(
-            _has_form(answer, house, turn) for answer, (_, turn) in zip(answers, asked, strict=True)
+            _has_form(answer, house, turn)
+            for answer, (_, turn) in zip(answers, asked, strict=True)
+            if turn.marker and not answer.startswith("[0]")
         ),
         both=_share(
             answer == house.answer(turn) for answer, (_, turn) in zip(answers, asked, strict=True)
@@ -184,9 +187,7 @@ def measure_adaptation(
 
 
 def _has_form(answer: str, house: House, turn: Turn) -> bool:
-    """Whether the house's words stand after a value, or an unanswerable question is left so."""
-    if not turn.marker:
-        return not any(term in answer for term in house.terms.values())
+    """Whether the house's word for what was asked stands after the value."""
     return answer.endswith(house.form.format(value="", term=house.terms[turn.attribute]))
 
 

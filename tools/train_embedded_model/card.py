@@ -219,7 +219,7 @@ def _about_adapters(path: Path | None) -> str:
     if path is None:
         return ""
     lines = [
-        "| house | method | seconds | form % | form and value % | value before % | after % |"
+        "| house | method | seconds | form % | right to the letter % | value before % | after % |"
         " merged equal % |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
@@ -230,7 +230,8 @@ def _about_adapters(path: Path | None) -> str:
     return (
         "## Taught by an adapter\n\nPrinted by `python -m tools.train_embedded_model adapt`: a "
         "house's own word after each value is\ntaught by 300 questions and 150 plain ones; "
-        "held-out questions show whether the form is learned,\nand those of the first table "
+        "held-out questions show whether the form is learned\n(of the answers given to answerable "
+        "ones; abstentions count as wrong in the next column alone),\nand those of the first table "
         "(three passages, all shapes) what it costs.\n\n" + "\n".join(lines) + "\n\n"
     )
 
