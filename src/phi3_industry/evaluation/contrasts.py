@@ -13,6 +13,7 @@ from phi3_industry.evaluation.statistics import (
     mcnemar_exact,
     newcombe_interval,
     paired_bootstrap,
+    required_questions,
     sign_flip_exact,
     subtract_intervals,
 )
@@ -87,6 +88,17 @@ class Contrast:
     only_second: int
     p_value: float
     p_adjusted: float
+
+    @property
+    def questions_needed(self) -> int | None:
+        """Questions that show a difference of this size with 80 % probability.
+
+        ``None`` where there is no difference, and for a gain against another.
+        """
+        if not self.difference or (self.first, self.second) == INTERACTION:
+            return None
+        discordance = (self.only_first + self.only_second) / self.questions
+        return required_questions(self.difference, discordance)
 
     def __str__(self) -> str:
         return (

@@ -50,6 +50,7 @@ def contrast_table(family: Sequence[Contrast], *, corrected: bool = True) -> Mar
         "only the first right",
         "only the second right",
         "p (Holm)" if corrected else "p, not corrected",
+        "questions to see it",
     ]
     rows = [
         table_row(
@@ -60,6 +61,7 @@ def contrast_table(family: Sequence[Contrast], *, corrected: bool = True) -> Mar
                 str(found.only_first),
                 str(found.only_second),
                 probability(found.p_adjusted if corrected else found.p_value),
+                "-" if found.questions_needed is None else f"{found.questions_needed:,}",
             ],
             headings,
         )
@@ -100,7 +102,8 @@ def _method(result: ComparisonResult) -> str:
     method = (
         f"95 % intervals from 10,000 bootstrap draws of whole {drawn} ({clusters.count} of them, "
         f"seed {result.seed}), or Newcombe's score interval where no draw differs from another; "
-        "p from McNemar's exact test, corrected by Holm over the comparisons of each measure."
+        "p from McNemar's exact test, corrected by Holm over the comparisons of each measure. "
+        "“Questions to see it”: how many show a difference of this size with 80 % probability."
     )
     if gains:
         method += (

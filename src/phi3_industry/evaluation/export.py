@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from phi3_industry.evaluation.arms import ArmSummary, Rate
+from phi3_industry.evaluation.contrasts import Contrast
 
 if TYPE_CHECKING:
     from phi3_industry.evaluation.result import ComparisonResult
@@ -75,7 +76,7 @@ def as_json(result: ComparisonResult) -> str:
                 "name": stratum.name,
                 "questions": stratum.questions,
                 "arms": {name: _arm(arm) for name, arm in stratum.arms.items()},
-                "contrasts": [asdict(contrast) for contrast in stratum.contrasts],
+                "contrasts": [_contrast(contrast) for contrast in stratum.contrasts],
             }
             for stratum in result.strata
         ],
@@ -85,8 +86,8 @@ def as_json(result: ComparisonResult) -> str:
         "judgement": None if result.judgement is None else asdict(result.judgement),
         "cheapest_first": result.cheapest_first,
         "clusters": {"level": result.clusters.level, "count": result.clusters.count},
-        "contrasts": [asdict(contrast) for contrast in result.contrasts],
-        "choosing": None if result.choosing is None else asdict(result.choosing),
+        "contrasts": [_contrast(contrast) for contrast in result.contrasts],
+        "choosing": None if result.choosing is None else _contrast(result.choosing),
         "recommendation": asdict(result.recommendation),
         "questions": [
             {**asdict(question), "metadata": dict(question.metadata), "stratum": question.stratum}
@@ -135,6 +136,10 @@ def _cell(value: object) -> object:
     if isinstance(value, str) and _FORMULA.match(value):
         return f"'{value}"
     return value
+
+
+def _contrast(found: Contrast) -> dict[str, Any]:
+    return {**asdict(found), "questions_needed": found.questions_needed}
 
 
 def _arm(arm: ArmSummary) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from phi3_industry.evaluation.arms import Rate
 from phi3_industry.evaluation.compare import compare_strategies
 from phi3_industry.evaluation.contrasts import cluster_questions
 from phi3_industry.evaluation.rows import Passage
+from phi3_industry.evaluation.statistics import required_questions
 from phi3_industry.grounding.questions import Question
 
 
@@ -71,6 +72,16 @@ def test_a_contrast_by_hand(compared) -> None:
     same = result.find("rag_fine_tuned", "rag", measure="value_match")
     assert (same.difference, same.p_value) == (0.0, 1.0)
     assert same.interval.low < 0 < same.interval.high
+
+
+def test_a_contrast_says_how_many_questions_would_show_it(compared) -> None:
+    result = compared(100, script={"rag": right_in(0.8, seed=1), "base": right_in(0.7, seed=2)})
+    found = result.find("rag", "base")
+    discordance = (found.only_first + found.only_second) / 100
+    assert found.questions_needed == required_questions(found.difference, discordance)
+    assert result.find("rag_fine_tuned-rag", "fine_tuned-base").questions_needed is None
+    same = compared(30).find("rag_fine_tuned", "rag", measure="value_match")
+    assert (same.difference, same.questions_needed) == (0, None)
 
 
 def test_the_interaction_by_hand(compared) -> None:
