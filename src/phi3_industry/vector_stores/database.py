@@ -6,7 +6,7 @@ import errno
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 from phi3_industry.errors import StoreCorruptError, StoreError
@@ -127,9 +127,9 @@ class Database:
         try:
             if os.getpid() != self._process_id:
                 _PARENTS.append(connection)
+            elif connection is not None and self._may_write:
+                self._close_writing(connection)
             elif connection is not None:
-                if self._may_write:
-                    self._guard.fold(connection)
                 connection.close()
         finally:
             self._guard.close()
@@ -171,13 +171,24 @@ class Database:
             create_database(self.path)
         self._guard.open()
         connection = self._open()
-        assert connection is not None  # noqa: S101 - it was created above if it was not there
-        if not self._may_write:
-            connection.close()
+        if connection is None or not self._may_write:
+            if connection is not None:
+                connection.close()
             self._connection = None
-            self._connection, self._may_write = self._connect(_WRITING), True
-        assert self._connection is not None  # noqa: S101 - for mypy
-        return self._connection
+            connection = self._connect(_WRITING)
+            self._connection, self._may_write = connection, True
+        return connection
+
+    def _close_writing(self, connection: sqlite3.Connection) -> None:
+        """Close a connection that may write, with the log folded and that noted, or neither."""
+        if self._guard.fold(connection):
+            connection.close()
+            return
+        with ExitStack() as reading:  # SQLite folds the log if a connection is the last
+            with suppress(sqlite3.Error):  # nor does it fold what it cannot read
+                reader = reading.enter_context(closing(self._connect_unchecked("mode=ro")))
+                reader.execute("PRAGMA user_version").fetchone()
+            connection.close()
 
     def _exists(self) -> bool:
         if self.path.exists():
@@ -204,12 +215,8 @@ class Database:
         Whoever has not written gets a connection that cannot write, so that closing it changes
         nothing: SQLite would fold the log of a writer that was killed.
         """
-        self._check_files()
-        acknowledged = self._guard.check_log()
         connection = self._connect(self._reading())
         try:
-            self._check_kind(connection)
-            self._guard.check_state(connection, acknowledged)
             self._check_size(connection)
             if self._is_outdated(connection):
                 connection.close()
@@ -225,6 +232,18 @@ class Database:
         return connection
 
     def _connect(self, options: str) -> sqlite3.Connection:
+        self._check_files()
+        acknowledged = self._guard.check_log()
+        connection = self._connect_unchecked(options)
+        try:
+            self._check_kind(connection)
+            self._guard.check_state(connection, acknowledged)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _connect_unchecked(self, options: str) -> sqlite3.Connection:
         connection = sqlite3.connect(
             f"{self.path.absolute().as_uri()}?{options}",
             uri=True,
@@ -300,17 +319,15 @@ class Database:
         self.lock.acquire()
         try:
             self._guard.open()
-            with closing(self._connect(_WRITING)) as connection:
+            connection = self._connect(_WRITING)
+            try:
                 connection.execute("BEGIN IMMEDIATE")
-                try:
-                    _check_pages(connection)
-                    migrate(connection, self.folder)
-                    connection.execute("COMMIT")
-                except BaseException:
-                    _roll_back(connection)
-                    raise
-                self._guard.note(connection)
-                self._guard.fold(connection)
+                _check_pages(connection)
+                migrate(connection, self.folder)
+                connection.execute("COMMIT")
+            finally:
+                _roll_back(connection)
+                self._close_writing(connection)
         finally:
             if not held:
                 self._guard.close()

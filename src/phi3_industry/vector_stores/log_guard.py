@@ -10,7 +10,7 @@ from pathlib import Path
 from phi3_industry.errors import StoreCorruptError
 from phi3_industry.vector_stores.acknowledged import Acknowledged, AcknowledgedFile
 from phi3_industry.vector_stores.log import DamagedLogError, committed_part
-from phi3_industry.vector_stores.schema import read_properties
+from phi3_industry.vector_stores.schema import DamagedContentError, read_properties
 
 __all__ = ["RESTORE", "LogGuard"]
 
@@ -23,6 +23,7 @@ RESTORE = (
 # Pages in the log from which on it is folded into the database, as SQLite does by itself; and from
 # which on its room is given back, too, so that who opens the store need not read much of it.
 _FOLD_FROM, _SHORTEN_FROM = 1_000, 4_000
+_GONE = "it is missing or empty"
 _DAMAGED_HEAD = "the head of the log does not match its checksum"
 
 
@@ -68,6 +69,10 @@ class LogGuard:
                 f"All that was acknowledged is in the database, too: delete '{self._log}' while "
                 "nothing uses the store."
             )
+        elif problem == _GONE:
+            advice = self._restore_all(
+                "If another program has closed the database since, it has folded the log into it"
+            )
         raise StoreCorruptError(self._log, problem=problem, advice=advice)
 
     def check_state(self, connection: sqlite3.Connection, known: Acknowledged | None) -> None:
@@ -89,7 +94,7 @@ class LogGuard:
                 self._database,
                 problem=f"it is at change {generation}, and change {known.generation} was "
                 "acknowledged",
-                advice=self._restore_all(),
+                advice=self._restore_all("If an older state is what you want"),
             )
 
     def open(self) -> None:
@@ -106,34 +111,32 @@ class LogGuard:
             OSError: The note cannot be written, so that the change must not be acknowledged.
             StoreCorruptError: The log was damaged under the writer's hands.
         """
-        found = read_properties(connection)
-        try:
-            known = None if self._noted is None else self._noted.log
-            position = committed_part(self._log, after=known)
-        except DamagedLogError as error:
-            raise StoreCorruptError(self._log, problem=_DAMAGED_HEAD, advice=RESTORE) from error
-        self._write(Acknowledged(str(found["store_id"]), int(found["generation"]), position))
-        if position is not None and position.frames >= _FOLD_FROM:
-            self.fold(connection, shorten=position.frames >= _SHORTEN_FROM)
+        noted = self._note(connection)
+        if noted.log is not None and noted.log.frames >= _FOLD_FROM:
+            self.fold(connection, shorten=noted.log.frames >= _SHORTEN_FROM)
 
-    def fold(self, connection: sqlite3.Connection, *, shorten: bool = True) -> None:
+    def fold(self, connection: sqlite3.Connection, *, shorten: bool = True) -> bool:
         """Bring what is in the log into the database, unless readers need it as it is.
 
         Args:
             connection: The writer's connection, in no transaction.
             shorten: Whether to empty the log as well.
+
+        Returns:
+            Whether the log may be gone from now on.
         """
-        if self._noted is None:
-            return
         try:
+            noted = self._note(connection)  # of what a writer left that was killed
             _, logged, folded = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             if logged != folded:
-                return
-            self._write(replace(self._noted, folded=True))
+                return False
+            self._write(replace(noted, folded=True))
             if shorten:
                 _empty(connection)
-        except (sqlite3.OperationalError, OSError) as error:  # it will be folded later
+        except (sqlite3.Error, OSError, StoreCorruptError, DamagedContentError) as error:
             _logger.warning("'%s' was not folded into its database: %s", self._log, error)
+            return False
+        return True
 
     def log_is_empty(self) -> bool:
         """Whether there is no log, or nothing in it."""
@@ -143,6 +146,17 @@ class LogGuard:
         """Give up the file of the notes."""
         self._noted = None
         self._file.close()
+
+    def _note(self, connection: sqlite3.Connection) -> Acknowledged:
+        found = read_properties(connection)
+        try:
+            known = None if self._noted is None else self._noted.log
+            position = committed_part(self._log, after=known)
+        except DamagedLogError as error:
+            raise StoreCorruptError(self._log, problem=_DAMAGED_HEAD, advice=RESTORE) from error
+        noted = Acknowledged(str(found["store_id"]), int(found["generation"]), position)
+        self._write(noted)
+        return noted
 
     def _write(self, note: Acknowledged) -> None:
         if note != self._noted:
@@ -154,7 +168,7 @@ class LogGuard:
         if known.log is None:
             return ""
         try:
-            found, problem = committed_part(self._log), "it is missing or empty"
+            found, problem = committed_part(self._log), _GONE
         except DamagedLogError:
             found, problem = None, _DAMAGED_HEAD
         if found is None:
@@ -168,11 +182,10 @@ class LogGuard:
             f"{found.frames} are whole"
         )
 
-    def _restore_all(self) -> str:
+    def _restore_all(self, otherwise: str) -> str:
         return (
             "Restore all files of the folder from one backup, or delete the folder and add the "
-            "documents again. If an older state is what you want, delete "
-            f"'{self._file.path}'."
+            f"documents again. {otherwise}, delete '{self._file.path}'."
         )
 
 

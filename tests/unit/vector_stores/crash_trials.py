@@ -111,6 +111,7 @@ def trial(folder: Path, steps: int, share: float) -> tuple[int, str]:
 def main() -> None:
     folder, trials, seed = Path(sys.argv[1]) / "store", int(sys.argv[2]), int(sys.argv[3])
     random_numbers = random.Random(seed)
+    folder.parent.mkdir(exist_ok=True)
     index_text("warm up")
     acknowledged, states, problems = [], [], []
     for number in range(trials):

@@ -48,6 +48,10 @@ def flip(path: Path, position: int) -> None:
     path.write_bytes(data)
 
 
+def fails(*_: Any) -> None:
+    raise OSError(5, "Input/output error")
+
+
 # Damage to the log
 
 
@@ -251,13 +255,9 @@ def test_the_note_of_another_store_says_nothing(tmp_path, node):
 def test_a_change_whose_note_cannot_be_written_is_not_acknowledged(killed, node, monkeypatch):
     folder = killed()
     with FaissSQLiteVectorStore(folder) as store:
-
-        def fail(*_: Any) -> None:
-            raise OSError(28, "No space left on device")
-
         with monkeypatch.context() as patch:
-            patch.setattr(AcknowledgedFile, "write", fail)
-            with pytest.raises(StoreError, match=r"No space left .*before is intact"):
+            patch.setattr(AcknowledgedFile, "write", fails)
+            with pytest.raises(StoreError, match=r"Input/output error.*before is intact"):
                 store.add([node("new", [0, 1])])
         store.add([node("new", [0, 1])])
     assert count(folder) == 4
@@ -303,6 +303,36 @@ def test_a_forked_child_leaves_the_note_to_its_parent(tmp_path, node):
 
 
 # Folding the log
+
+
+@pytest.mark.parametrize("at_close", ["works", "fails"])
+def test_a_change_that_fails_leaves_the_log_of_a_killed_writer(killed, node, monkeypatch, at_close):
+    folder = killed()
+    store = FaissSQLiteVectorStore(folder)
+    with pytest.raises(ValueError, match="is of the document 'd'"):
+        store.replace_document("x", "hash", [node("a", [1, 0])])
+    with pytest.raises(RuntimeError, match="gone"), store._transaction():
+        raise RuntimeError("gone")
+    if at_close == "fails":
+        monkeypatch.setattr(AcknowledgedFile, "write", fails)
+    store.close()
+    monkeypatch.undo()
+    assert (folder / "store.sqlite-wal").exists() == (at_close == "fails")
+    assert count(folder) == 3
+
+
+def test_a_log_that_is_damaged_while_a_reader_waits_is_found_when_it_writes(tmp_path, node):
+    folder = tmp_path / "store"
+    with FaissSQLiteVectorStore(folder) as store:
+        store.add([node("a", [1, 0])])
+        store.add([node("b", [1, 0])])
+        copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    with FaissSQLiteVectorStore(copy) as waiting:
+        assert waiting.count == 2
+        log = copy / "store.sqlite-wal"
+        flip(log, log.stat().st_size - 10)
+        with pytest.raises(StoreCorruptError, match="-wal' is damaged"):
+            waiting.add([node("c", [1, 0])])
 
 
 def test_who_has_not_written_leaves_the_log_as_it_is(killed):
