@@ -43,6 +43,8 @@ _METRIC: Metric = "cosine"
 _TEXT_MODES = (VectorStoreQueryMode.TEXT_SEARCH, VectorStoreQueryMode.SPARSE)
 # Each arm of a hybrid query looks this deep at least, as in our own store.
 _FUSION_DEPTH = 50
+# The most of another package's error that is repeated.
+_SAID_CHARS = 500
 # Nodes that are looked for when a store is opened.
 _SAMPLE = 8
 
@@ -289,7 +291,7 @@ class RegisteredVectorStore(AsyncCalls):
             with self._lock:
                 chosen = self._register.all_node_ids() if node_ids is None else node_ids
             nodes = [node for batch in batches(chosen) for node in self._read(batch)]
-        elif self._dialect.exists():
+        elif self._ask("reading nodes", self._dialect.exists):
             most = self.count
             found = self._ask("reading nodes", lambda: self._dialect.matching(written, most=most))
             among = None if node_ids is None else set(node_ids)
@@ -554,7 +556,7 @@ class RegisteredVectorStore(AsyncCalls):
             )
 
     def _read(self, node_ids: Sequence[str]) -> list[BaseNode]:
-        if not node_ids or not self._dialect.exists():
+        if not node_ids or not self._ask("reading nodes", self._dialect.exists):
             return []
         store_ids = [self._dialect.store_id(node_id) for node_id in node_ids]
         found = self._ask("reading nodes", lambda: self._dialect.nodes(store_ids))
@@ -601,9 +603,15 @@ class RegisteredVectorStore(AsyncCalls):
             else "refused what it was asked"
         )
         return StoreError(
-            f"{self._dialect.place} {problem} while {what}: {error}. Documents that were "
-            "acknowledged are in it; the same call made again completes the rest."
+            f"{self._dialect.place} {problem} while {what}: {_in_short(error)}. Documents that "
+            "were acknowledged are in it; the same call made again completes the rest."
         )
+
+
+def _in_short(error: BaseException) -> str:
+    """Leave out what some packages append: the whole statement with texts and vectors."""
+    said = str(error).partition("\n[SQL:")[0].strip().rstrip(".")
+    return said if len(said) <= _SAID_CHARS else f"{said[:_SAID_CHARS]} …"
 
 
 def _check_interface(store: BasePydanticVectorStore) -> None:
