@@ -10,7 +10,8 @@ the share of the true 10 nearest that is found, by a comparison with all vectors
 started here, with fsync and the shared buffers named, and its index is built before the nodes come,
 as LlamaIndex's package does it. Qdrant's local mode compares with all vectors in Python and keeps
 them in memory; a Qdrant server is another thing and was not to be had. Build, size and questions
-of one store are measured before the next one's turn; only the rounds of questions alternate.
+of one store are measured before the next one's turn; only the rounds of questions alternate. The
+first number of a size on disk is that of the folder, the second that of the table with its indexes.
 """
 
 from __future__ import annotations
@@ -185,6 +186,7 @@ def measure(bench: Bench, options: argparse.Namespace) -> None:
         began = time.perf_counter()
         stores[name].add(nodes(shape, count))
         figures[name]["nodes written per s"] = f"{count / (time.perf_counter() - began):.0f}"
+        stores[name].close()  # folds SQLite's log into its file; the next question opens it again
         figures[name]["MB on disk"] = bench.megabytes(name)
         ask(stores[name], questions[:5])  # builds what is built at the first question
     taken: dict[tuple[str, str], list[float]] = {}

@@ -12,9 +12,8 @@ from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
 from phi3_industry.grounding.matching import words_of
-from postgres_server import PostgresServer
 
-__all__ = ["EMBED_DIM", "MAKERS", "StoreMaker", "WordEmbedding", "word_vector"]
+__all__ = ["EMBED_DIM", "MAKERS", "SERVER_OF", "StoreMaker", "WordEmbedding", "word_vector"]
 
 EMBED_DIM = 64
 _numbers = itertools.count()
@@ -51,7 +50,7 @@ class StoreMaker:
     Called again it closes what it has opened and opens it anew.
     """
 
-    def __init__(self, kind: str, folder: Path, server: PostgresServer | None) -> None:
+    def __init__(self, kind: str, folder: Path, server: Any) -> None:
         self.kind = kind
         self.folder = folder
         self.server = server
@@ -98,7 +97,6 @@ def _qdrant_hybrid(maker: StoreMaker, name: str) -> BasePydanticVectorStore:
 def _pgvector(maker: StoreMaker, name: str, **settings: Any) -> BasePydanticVectorStore:
     from llama_index.vector_stores.postgres import PGVectorStore
 
-    assert maker.server is not None
     url = maker.server.url
     store = PGVectorStore(
         connection_string=url,
@@ -127,6 +125,18 @@ def _pgvector_hnsw(maker: StoreMaker, name: str) -> BasePydanticVectorStore:
     )
 
 
+def _chroma_server(maker: StoreMaker, name: str) -> BasePydanticVectorStore:
+    import chromadb
+    from llama_index.vector_stores.chroma import ChromaVectorStore
+
+    client = chromadb.HttpClient(
+        host=maker.server.host,
+        port=maker.server.port,
+        settings=chromadb.Settings(anonymized_telemetry=False),
+    )
+    return ChromaVectorStore(client.get_or_create_collection(name, embedding_function=None))
+
+
 def _chroma(maker: StoreMaker, name: str) -> BasePydanticVectorStore:
     import chromadb
     from llama_index.vector_stores.chroma import ChromaVectorStore
@@ -144,7 +154,15 @@ MAKERS: dict[str, Callable[[StoreMaker, str], BasePydanticVectorStore] | None] =
     "qdrant": _qdrant,
     "qdrant-hybrid": _qdrant_hybrid,
     "chroma": _chroma,
+    "chroma-server": _chroma_server,
     "pgvector": _pgvector,
     "pgvector-hybrid": _pgvector_hybrid,
     "pgvector-hnsw": _pgvector_hnsw,
+}
+
+#: The fixture that gives the server of a kind that has one.
+SERVER_OF = {
+    kind: "postgres" if kind.startswith("pgvector") else "chroma"
+    for kind in MAKERS
+    if kind.startswith("pgvector") or kind == "chroma-server"
 }

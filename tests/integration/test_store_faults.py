@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from stores_under_test import EMBED_DIM, StoreMaker, WordEmbedding, word_vector
 
 from phi3_industry import KnowledgeBase
 from phi3_industry.errors import StoreError
-from postgres_server import PostgresServer
 
 pytestmark = pytest.mark.servers
 
@@ -21,11 +19,8 @@ DOCUMENTS = 12
 SECTIONS = 40
 
 
-@pytest.fixture
-def maker(postgres: PostgresServer, tmp_path: Path) -> Iterator[StoreMaker]:
-    made = StoreMaker("pgvector", tmp_path, postgres)
-    yield made
-    made.close()
+SERVERS = pytest.mark.parametrize("maker", ["pgvector", "chroma-server"], indirect=True)
+POSTGRES = pytest.mark.parametrize("maker", ["pgvector"], indirect=True)
 
 
 @pytest.fixture
@@ -72,28 +67,30 @@ def check_that_all_is_there(kb: KnowledgeBase) -> None:
     assert texts == {f"Pump {i} part {n}." for i in range(DOCUMENTS) for n in range(SECTIONS)}
 
 
+@SERVERS
 def test_a_server_that_died_is_an_error_and_the_next_run_completes(
-    maker: StoreMaker, postgres: PostgresServer, folder: Path
+    maker: StoreMaker, folder: Path
 ) -> None:
-    dying = MeetsADeath(dimensions=EMBED_DIM, server=postgres, after=DOCUMENTS * SECTIONS * 2 // 3)
+    dying = MeetsADeath(
+        dimensions=EMBED_DIM, server=maker.server, after=DOCUMENTS * SECTIONS * 2 // 3
+    )
     with opened(maker, dying, waits=(0.1,)) as kb:
         with pytest.raises(StoreError, match=r"(?s)could not be reached in 2 tries .* completes"):
             kb.add(folder)
         finished = len(kb.vector_store.ref_doc_ids()) - len(kb.vector_store.unfinished_documents())
         assert 0 < finished < DOCUMENTS
-    postgres.start()
+    maker.server.start()
     with opened(maker, WordEmbedding(dimensions=EMBED_DIM), waits=(0.1,)) as kb:
         report = kb.add(folder)
         assert len(report.unchanged) == finished  # what was acknowledged is not done twice
         check_that_all_is_there(kb)
 
 
-def test_a_server_that_comes_back_is_waited_for(
-    maker: StoreMaker, postgres: PostgresServer, folder: Path
-) -> None:
+@SERVERS
+def test_a_server_that_comes_back_is_waited_for(maker: StoreMaker, folder: Path) -> None:
     dying = MeetsADeath(
         dimensions=EMBED_DIM,
-        server=postgres,
+        server=maker.server,
         after=DOCUMENTS * SECTIONS * 2 // 3,
         restart_after_s=0.5,
     )
@@ -103,8 +100,9 @@ def test_a_server_that_comes_back_is_waited_for(
         check_that_all_is_there(kb)
 
 
+@POSTGRES
 def test_a_server_killed_inside_a_write_leaves_nothing_twice(
-    maker: StoreMaker, postgres: PostgresServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+    maker: StoreMaker, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from llama_index.vector_stores.postgres import PGVectorStore
 
@@ -115,8 +113,8 @@ def test_a_server_killed_inside_a_write_leaves_nothing_twice(
         nonlocal rows
         rows += 1
         if rows == 100:  # inside a transaction of 40 rows
-            postgres.kill()
-            postgres.start()
+            maker.server.kill()
+            maker.server.start()
         return build_row(store, node)
 
     monkeypatch.setattr(PGVectorStore, "_node_to_table_row", kill_in_the_middle)
@@ -126,13 +124,12 @@ def test_a_server_killed_inside_a_write_leaves_nothing_twice(
         check_that_all_is_there(kb)
 
 
-def test_a_server_that_is_down_from_the_start_is_an_error(
-    maker: StoreMaker, postgres: PostgresServer, folder: Path
-) -> None:
-    postgres.kill()
+@POSTGRES
+def test_a_server_that_is_down_from_the_start_is_an_error(maker: StoreMaker, folder: Path) -> None:
+    maker.server.kill()
     with opened(maker, WordEmbedding(dimensions=EMBED_DIM), waits=()) as kb:
         with pytest.raises(StoreError, match="could not be reached in 1 tries"):
             kb.add(folder)
-        postgres.start()
+        maker.server.start()
         assert len(kb.add(folder).added) == DOCUMENTS
         check_that_all_is_there(kb)

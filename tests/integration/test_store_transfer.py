@@ -32,15 +32,6 @@ OTHERS = [
 
 
 @pytest.fixture
-def maker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StoreMaker]:
-    needs_server = request.param.startswith("pgvector")
-    server = request.getfixturevalue("postgres") if needs_server else None
-    made = StoreMaker(request.param, tmp_path, server)
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def documents(tmp_path: Path) -> Path:
     root = tmp_path / "documents"
     root.mkdir()

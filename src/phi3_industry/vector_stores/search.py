@@ -15,19 +15,20 @@ from phi3_industry.vector_stores.fusion import reciprocal_rank_fusion
 from phi3_industry.vector_stores.lexical import match_expression, query_terms
 from phi3_industry.vector_stores.similarity import prepared
 
-__all__ = ["check_query", "search"]
+__all__ = ["FUSION_DEPTH", "TEXT_MODES", "check_query", "search"]
 
-_TEXT_MODES = (VectorStoreQueryMode.TEXT_SEARCH, VectorStoreQueryMode.SPARSE)
+#: The modes that search by words alone.
+TEXT_MODES = (VectorStoreQueryMode.TEXT_SEARCH, VectorStoreQueryMode.SPARSE)
 _MODES = (
     VectorStoreQueryMode.DEFAULT,
-    *_TEXT_MODES,
+    *TEXT_MODES,
     VectorStoreQueryMode.HYBRID,
     VectorStoreQueryMode.MMR,
 )
 # A filter that lets this many rows through, or fewer, is answered by scanning just those.
 _SCANNED_ROWS = 512
-# Each arm of a hybrid query looks this deep at least, so that ranks have something to agree on.
-_FUSION_DEPTH = 50
+#: Each arm of a hybrid query looks this deep at least, so that ranks have something to agree on.
+FUSION_DEPTH = 50
 # Candidates of MMR: all of a small store, the best of a large one.
 _MMR_CANDIDATES = 200
 # FTS5's BM25 multiplies the count of a word by its column's weight, which is to divide k1, fixed at
@@ -40,25 +41,37 @@ _BODY_WEIGHT = 3.0
 _COUNTABLE_NODES = 10
 
 
-def check_query(query: VectorStoreQuery, *, mmr_threshold: float | None) -> None:
+def check_query(
+    query: VectorStoreQuery,
+    *,
+    mmr_threshold: float | None = None,
+    offered: Sequence[VectorStoreQueryMode] = _MODES,
+    store: str = "FaissSQLiteVectorStore",
+) -> None:
     """Refuse a query that cannot be answered, saying what it lacks.
+
+    Args:
+        query: The query.
+        mmr_threshold: From 0 to 1.
+        offered: The modes that there are.
+        store: Who offers them.
 
     Raises:
         ValueError: The mode is not offered, or the query lacks what its mode needs.
     """
-    if query.mode not in _MODES:
-        offered = ", ".join(mode.value for mode in _MODES)
+    if query.mode not in offered:
+        modes = ", ".join(mode.value for mode in offered)
         raise ValueError(
             f"The query mode '{VectorStoreQueryMode(query.mode).value}' is not offered by "
-            f"FaissSQLiteVectorStore; it offers: {offered}."
+            f"{store}; it offers: {modes}."
         )
     if query.similarity_top_k < 0:
         raise ValueError(f"similarity_top_k is {query.similarity_top_k}; it must be at least 0.")
-    if query.mode not in _TEXT_MODES and query.query_embedding is None:
+    if query.mode not in TEXT_MODES and query.query_embedding is None:
         raise ValueError(
             f"A query in mode '{query.mode.value}' needs query_embedding, and it is None."
         )
-    if query.mode in (*_TEXT_MODES, VectorStoreQueryMode.HYBRID) and query.query_str is None:
+    if query.mode in (*TEXT_MODES, VectorStoreQueryMode.HYBRID) and query.query_str is None:
         raise ValueError(f"A query in mode '{query.mode.value}' needs query_str, and it is None.")
     if query.alpha is not None and not 0 <= query.alpha <= 1:
         raise ValueError(f"alpha is {query.alpha}; it must be from 0 (words) to 1 (vectors).")
@@ -93,7 +106,7 @@ def search(
     """
     condition, k, mode = _restriction(query), query.similarity_top_k, query.mode
     text = query.query_str or ""
-    if mode in _TEXT_MODES:
+    if mode in TEXT_MODES:
         return _lexical(connection, text, k, condition=condition)
     metric, dimensions = meta["metric"], meta["dimensions"]
     what = "The query's embedding"
@@ -114,8 +127,8 @@ def search(
         threshold = 0.5 if mmr_threshold is None else mmr_threshold
         near = [row for row, _ in hits]
         return diversified(connection, vector, k, rows=near, threshold=threshold, metric=metric)
-    dense = nearest(max(k, _FUSION_DEPTH))
-    depth = query.sparse_top_k or max(k, _FUSION_DEPTH)
+    dense = nearest(max(k, FUSION_DEPTH))
+    depth = query.sparse_top_k or max(k, FUSION_DEPTH)
     lexical = _lexical(connection, text, depth, condition=condition)
     alpha = 0.5 if query.alpha is None else query.alpha
     fused = reciprocal_rank_fusion(

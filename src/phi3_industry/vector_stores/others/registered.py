@@ -17,8 +17,6 @@ from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import (
     BasePydanticVectorStore,
-    FilterOperator,
-    MetadataFilter,
     MetadataFilters,
     VectorStoreQuery,
     VectorStoreQueryMode,
@@ -27,22 +25,22 @@ from llama_index.core.vector_stores.types import (
 
 from phi3_industry.errors import StoreError
 from phi3_industry.vector_stores.async_calls import AsyncCalls
-from phi3_industry.vector_stores.fusion import reciprocal_rank_fusion
 from phi3_industry.vector_stores.identity import check_identity, expected_dimensions
 from phi3_industry.vector_stores.others.choice import dialect_of
 from phi3_industry.vector_stores.others.dialect import StoreDialect
-from phi3_industry.vector_stores.others.nodes import NODE_ID_KEY, as_stored, batches, restored
+from phi3_industry.vector_stores.others.nodes import as_stored, batches, restored
+from phi3_industry.vector_stores.others.queries import fused, hybrid_arms, translated
 from phi3_industry.vector_stores.others.register import Register
-from phi3_industry.vector_stores.similarity import Metric, prepared
+from phi3_industry.vector_stores.search import TEXT_MODES, check_query
+from phi3_industry.vector_stores.similarity import Metric
 
 __all__ = ["RegisteredVectorStore"]
 
 _logger = logging.getLogger(__name__)
 
 _METRIC: Metric = "cosine"
-_TEXT_MODES = (VectorStoreQueryMode.TEXT_SEARCH, VectorStoreQueryMode.SPARSE)
-# Each arm of a hybrid query looks this deep at least, as in our own store.
-_FUSION_DEPTH = 50
+# The most of another package's error that is repeated.
+_SAID_CHARS = 500
 # Nodes that are looked for when a store is opened.
 _SAMPLE = 8
 
@@ -289,7 +287,7 @@ class RegisteredVectorStore(AsyncCalls):
             with self._lock:
                 chosen = self._register.all_node_ids() if node_ids is None else node_ids
             nodes = [node for batch in batches(chosen) for node in self._read(batch)]
-        elif self._dialect.exists():
+        elif self._ask("reading nodes", self._dialect.exists):
             most = self.count
             found = self._ask("reading nodes", lambda: self._dialect.matching(written, most=most))
             among = None if node_ids is None else set(node_ids)
@@ -359,7 +357,10 @@ class RegisteredVectorStore(AsyncCalls):
             ValueError: The store cannot answer this query, which says why.
             StoreError: The store cannot be reached.
         """
-        self._check_query(query)
+        offered = [VectorStoreQueryMode.DEFAULT]
+        if self.supports_text_search:
+            offered += [*TEXT_MODES, VectorStoreQueryMode.HYBRID]
+        check_query(query, offered=offered, store=f"{self._dialect.name} as it is set up")
         if query.mode == VectorStoreQueryMode.HYBRID:
             return self._hybrid(query, **kwargs)
         nothing = query.doc_ids == [] or query.similarity_top_k == 0
@@ -367,7 +368,7 @@ class RegisteredVectorStore(AsyncCalls):
             nothing = nothing or not self._register.has_nodes
         if nothing:
             return VectorStoreQueryResult([], [], [])
-        asked = self._translated(query)
+        asked = translated(query, self._dialect, dimensions=self.dimensions)
         settings = {
             **self._dialect.search_settings(similarity_top_k=query.similarity_top_k),
             **kwargs,
@@ -420,54 +421,6 @@ class RegisteredVectorStore(AsyncCalls):
                 "with a new folder."
             )
 
-    def _check_query(self, query: VectorStoreQuery) -> None:
-        offered = [VectorStoreQueryMode.DEFAULT]
-        if self.supports_text_search:
-            offered += [*_TEXT_MODES, VectorStoreQueryMode.HYBRID]
-        if query.mode not in offered:
-            modes = ", ".join(mode.value for mode in offered)
-            raise ValueError(
-                f"The query mode '{VectorStoreQueryMode(query.mode).value}' is not offered over "
-                f"{self._dialect.name} as it is set up; it offers: {modes}."
-            )
-        if query.similarity_top_k < 0:
-            raise ValueError(
-                f"similarity_top_k is {query.similarity_top_k}; it must be at least 0."
-            )
-        needed = {
-            "query_embedding": query.mode not in _TEXT_MODES,
-            "query_str": query.mode != VectorStoreQueryMode.DEFAULT,
-        }
-        for name, is_needed in needed.items():
-            if is_needed and getattr(query, name) is None:
-                raise ValueError(f"A query in mode '{query.mode}' needs {name}, and it is None.")
-
-    def _translated(self, query: VectorStoreQuery) -> VectorStoreQuery:
-        """Ask for the same in the store's own words, with ids as metadata like all else."""
-        parts: list[MetadataFilter | MetadataFilters] = []
-        if query.filters is not None:
-            parts.append(query.filters)
-        for key, ids in (("ref_doc_id", query.doc_ids), (NODE_ID_KEY, query.node_ids)):
-            if ids:
-                parts.append(MetadataFilter(key=key, value=ids, operator=FilterOperator.IN))
-        embedding = query.query_embedding
-        if embedding is not None:
-            embedding = prepared(
-                embedding,
-                metric=_METRIC,
-                dimensions=self.dimensions,
-                what="The query's embedding",
-            ).tolist()
-        text_mode = query.mode in _TEXT_MODES
-        return VectorStoreQuery(
-            query_embedding=embedding,
-            query_str=query.query_str,
-            similarity_top_k=query.similarity_top_k,
-            sparse_top_k=query.similarity_top_k,
-            filters=self._dialect.filters(MetadataFilters(filters=parts)) if parts else None,
-            mode=VectorStoreQueryMode.SPARSE if text_mode else query.mode,
-        )
-
     def _result(
         self, query: VectorStoreQuery, found: VectorStoreQueryResult
     ) -> VectorStoreQueryResult:
@@ -483,33 +436,8 @@ class RegisteredVectorStore(AsyncCalls):
 
     def _hybrid(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """Search twice and fuse by rank, as our own store does; stores fuse in many ways."""
-        k = query.similarity_top_k
-        depth = max(k, _FUSION_DEPTH)
-        alpha = 0.5 if query.alpha is None else query.alpha
-        rankings, nodes = [], {}
-        for mode, most in (
-            (VectorStoreQueryMode.DEFAULT, depth),
-            (VectorStoreQueryMode.SPARSE, query.sparse_top_k or depth),
-        ):
-            arm = VectorStoreQuery(
-                query_embedding=query.query_embedding,
-                query_str=query.query_str,
-                similarity_top_k=most,
-                doc_ids=query.doc_ids,
-                node_ids=query.node_ids,
-                filters=query.filters,
-                mode=mode,
-            )
-            found = self.query(arm, **kwargs)
-            nodes.update({node.node_id: node for node in found.nodes or []})
-            rankings.append(list(found.ids or []))
-        fused = reciprocal_rank_fusion(rankings, weights=[2 * alpha, 2 * (1 - alpha)])
-        fused = fused[: k if query.hybrid_top_k is None else query.hybrid_top_k]
-        return VectorStoreQueryResult(
-            nodes=[nodes[node_id] for node_id, _ in fused],
-            similarities=[score for _, score in fused],
-            ids=[node_id for node_id, _ in fused],
-        )
+        found = [self.query(arm, **kwargs) for arm in hybrid_arms(query)]
+        return fused(query, *found)
 
     def _ready(self, nodes: Iterable[BaseNode]) -> dict[str, BaseNode]:
         """Check nodes and write them as the store is to keep them, by their own ids."""
@@ -554,7 +482,7 @@ class RegisteredVectorStore(AsyncCalls):
             )
 
     def _read(self, node_ids: Sequence[str]) -> list[BaseNode]:
-        if not node_ids or not self._dialect.exists():
+        if not node_ids or not self._ask("reading nodes", self._dialect.exists):
             return []
         store_ids = [self._dialect.store_id(node_id) for node_id in node_ids]
         found = self._ask("reading nodes", lambda: self._dialect.nodes(store_ids))
@@ -601,9 +529,15 @@ class RegisteredVectorStore(AsyncCalls):
             else "refused what it was asked"
         )
         return StoreError(
-            f"{self._dialect.place} {problem} while {what}: {error}. Documents that were "
-            "acknowledged are in it; the same call made again completes the rest."
+            f"{self._dialect.place} {problem} while {what}: {_in_short(error)}. Documents that "
+            "were acknowledged are in it; the same call made again completes the rest."
         )
+
+
+def _in_short(error: BaseException) -> str:
+    """Leave out what some packages append: the whole statement with texts and vectors."""
+    said = str(error).partition("\n[SQL:")[0].strip().rstrip(".")
+    return said if len(said) <= _SAID_CHARS else f"{said[:_SAID_CHARS]} …"
 
 
 def _check_interface(store: BasePydanticVectorStore) -> None:
