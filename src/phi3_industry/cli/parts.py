@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from phi3_industry.knowledge_base import KnowledgeBase
     from phi3_industry.llms import Phi3LLM
 
-__all__ = ["check_places", "choose_threads", "load_llm", "open_knowledge_base", "whole_file"]
+__all__ = [
+    "check_file_to_write",
+    "check_places",
+    "choose_threads",
+    "load_llm",
+    "open_knowledge_base",
+    "whole_file",
+]
 
 
 def check_places(arguments: argparse.Namespace) -> None:
@@ -101,6 +108,25 @@ def choose_threads(model: str) -> None:
         import torch
 
         torch.set_num_threads(1)
+
+
+def check_file_to_write(path: str | None) -> None:
+    """Check, before anything is computed for it, that a file can be written.
+
+    Args:
+        path: The file; ``None`` if none is wanted.
+
+    Raises:
+        OSError: It is a folder, or its folder is not there.
+    """
+    if path is None:
+        return
+    if Path(path).is_dir():
+        raise IsADirectoryError(f"'{path}' is a folder; name a file to write.")
+    if not Path(path).parent.is_dir():
+        raise FileNotFoundError(
+            f"'{path}' cannot be written: there is no folder '{Path(path).parent}'. Make it first."
+        )
 
 
 @contextmanager
