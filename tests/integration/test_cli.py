@@ -95,7 +95,7 @@ def test_a_binary_file_named_txt_is_refused_and_skipped_in_a_folder(
 
 def test_an_unknown_adapter_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     message = failure(capsys, "ask", QUESTION, "--adapter", "nowhere")
-    assert "There is no adapter 'nowhere'" in message
+    assert "There is no adapter in 'nowhere'" in message
 
 
 def test_an_adapter_of_another_base_is_refused(

@@ -146,6 +146,16 @@ def test_what_a_command_needs_and_lacks_is_a_wrong_command_line(
         assert wanted in failure(capsys, *arguments, code=2)
 
 
+def test_a_report_that_cannot_be_written_is_refused_before_the_work(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_questions(folder / "q.jsonl")
+    monkeypatch.setattr("phi3_industry.cli.compare.load_llm", None)  # nothing is loaded
+    for file, wanted in (("gone/r.html", "there is no folder 'gone'"), ("docs", "is a folder")):
+        assert wanted in failure(capsys, "compare", "q.jsonl", "--html", file)
+        assert wanted in failure(capsys, "compare", "q.jsonl", "--csv", file)
+
+
 # --- cut short ----------------------------------------------------------------------------------
 
 

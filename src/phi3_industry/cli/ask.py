@@ -10,7 +10,7 @@ from phi3_industry.cli.answers import describe_answer, show_answer, show_streame
 from phi3_industry.cli.command import Command, CommandLineError, ExitCode
 from phi3_industry.cli.console import Console
 from phi3_industry.cli.options import add_server_key, add_settings
-from phi3_industry.cli.parts import load_llm, open_knowledge_base
+from phi3_industry.cli.parts import check_places, load_llm, open_knowledge_base
 
 __all__ = ["COMMAND"]
 
@@ -32,6 +32,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace, console: Console) -> int:
     """Answer one question, or converse."""
     question = _question(arguments)
+    check_places(arguments)
     with open_knowledge_base(
         arguments.kb, console, embedding=arguments.embedding, read_only=True
     ) as knowledge_base:
@@ -46,7 +47,8 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
             from phi3_industry.cli.chat import converse
 
             return converse(engine, console, first=question)
-        response: Any = engine.query(question or "")
+        with console.working("Reading"):
+            response: Any = engine.query(question or "")
         if console.is_terminal:
             show_streamed_answer(
                 console,

@@ -9,7 +9,13 @@ from datetime import date
 from phi3_industry.cli.command import Command, CommandLineError, ExitCode
 from phi3_industry.cli.console import Console
 from phi3_industry.cli.options import add_server_key, add_settings
-from phi3_industry.cli.parts import load_llm, open_knowledge_base, whole_file
+from phi3_industry.cli.parts import (
+    check_file_to_write,
+    check_places,
+    load_llm,
+    open_knowledge_base,
+    whole_file,
+)
 
 __all__ = ["COMMAND"]
 
@@ -28,6 +34,9 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
         raise CommandLineError(
             "There are no questions: name a file, or set questions in the project file."
         )
+    check_places(arguments)
+    for file in (arguments.html, arguments.csv):
+        check_file_to_write(file)
     from phi3_industry.evaluation.compare import STRATEGIES, compare_strategies
     from phi3_industry.evaluation.export import as_json
     from phi3_industry.grounding.questions import load_questions

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import sqlite3
 
 from phi3_industry.errors import Phi3IndustryError
 
@@ -19,6 +18,8 @@ def explain(error: BaseException) -> str:
     Args:
         error: What was raised.
     """
+    import sqlite3  # help is quick without it
+
     if isinstance(error, Phi3IndustryError):
         return str(error)
     if isinstance(error, MemoryError) or _says_out_of_memory(error):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from phi3_industry.cli.command import Command, CommandLineError, ExitCode
 from phi3_industry.cli.console import Console
 from phi3_industry.cli.options import add_settings
-from phi3_industry.cli.parts import choose_threads, open_knowledge_base
+from phi3_industry.cli.parts import check_places, choose_threads, open_knowledge_base
 
 if TYPE_CHECKING:
     from phi3_industry.finetuning.training_set import TrainingSet
@@ -36,6 +36,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
             "It is not said where the adapter goes: give --output FOLDER, or set output in "
             "[finetune] of the project file."
         )
+    check_places(arguments)
     train_set = _build(arguments, console)
     console.show(train_set.report)
     try:

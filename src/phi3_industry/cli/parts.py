@@ -10,13 +10,42 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from phi3_industry.cli.console import Console
-from phi3_industry.errors import StoreError
+from phi3_industry.errors import AdapterError, StoreError
 
 if TYPE_CHECKING:
     from phi3_industry.knowledge_base import KnowledgeBase
     from phi3_industry.llms import Phi3LLM
 
-__all__ = ["choose_threads", "load_llm", "open_knowledge_base", "whole_file"]
+__all__ = [
+    "check_file_to_write",
+    "check_places",
+    "choose_threads",
+    "load_llm",
+    "open_knowledge_base",
+    "whole_file",
+]
+
+
+def check_places(arguments: argparse.Namespace) -> None:
+    """Check, before anything is loaded, that what is to be read is there.
+
+    Raises:
+        StoreError: There is no knowledge base.
+        AdapterError: There is no adapter folder, and no server that could have it.
+    """
+    if not (Path(arguments.kb) / "store.sqlite").is_file():
+        raise StoreError(
+            f"There is no knowledge base in '{arguments.kb}'. Build it with: phi3-industry index "
+            f"DOCUMENTS --kb {arguments.kb}"
+        )
+    adapter = getattr(arguments, "adapter", None)  # finetune makes one
+    if adapter is None or arguments.base_url is not None:
+        return
+    if not (Path(adapter) / "adapter_config.json").is_file():
+        raise AdapterError(
+            f"There is no adapter in '{adapter}'. Train one with: phi3-industry finetune QUESTIONS "
+            f"--output {adapter}"
+        )
 
 
 def open_knowledge_base(
@@ -27,16 +56,7 @@ def open_knowledge_base(
     read_only: bool = False,
     summaries: str | None = None,
 ) -> KnowledgeBase:
-    """Open a knowledge base; one that is only to be read has to be there.
-
-    Raises:
-        StoreError: There is none to read.
-    """
-    if read_only and not (Path(path) / "store.sqlite").is_file():
-        raise StoreError(
-            f"There is no knowledge base in '{path}'. Build it with: phi3-industry index DOCUMENTS "
-            f"--kb {path}"
-        )
+    """Open a knowledge base."""
     with console.working("Opening the knowledge base"):
         from phi3_industry.embeddings import load_embedding
         from phi3_industry.knowledge_base import KnowledgeBase
@@ -88,6 +108,25 @@ def choose_threads(model: str) -> None:
         import torch
 
         torch.set_num_threads(1)
+
+
+def check_file_to_write(path: str | None) -> None:
+    """Check, before anything is computed for it, that a file can be written.
+
+    Args:
+        path: The file; ``None`` if none is wanted.
+
+    Raises:
+        OSError: It is a folder, or its folder is not there.
+    """
+    if path is None:
+        return
+    if Path(path).is_dir():
+        raise IsADirectoryError(f"'{path}' is a folder; name a file to write.")
+    if not Path(path).parent.is_dir():
+        raise FileNotFoundError(
+            f"'{path}' cannot be written: there is no folder '{Path(path).parent}'. Make it first."
+        )
 
 
 @contextmanager
