@@ -33,6 +33,7 @@ class CompletionServer:
         hide_usage: Whether to keep the token counts.
         hide_scores: Whether to keep the log probabilities.
         texts_only: Whether to refuse prompts as token ids, as ``transformers serve`` does.
+        leaves_stop: Whether a stop text stays at the end of an answer, as that server leaves it.
         unlisted: Whether to keep what it serves to itself.
         retry_after: Seconds that a reply which fails asks its reader to wait.
         spoiled: What is sent in place of a reply, or of the chunks of a stream.
@@ -51,6 +52,7 @@ class CompletionServer:
     hide_usage: bool = False
     hide_scores: bool = False
     texts_only: bool = False
+    leaves_stop: bool = False
     unlisted: bool = False
     retry_after: float | None = None
     spoiled: bytes | None = None
@@ -78,6 +80,7 @@ class CompletionServer:
             tokenizer = self.engine.loaded.chat_format.tokenizer
             body = {**body, "prompt": tokenizer(body["prompt"])["input_ids"]}
         request = _request(body)
+        stops = request.sampling.stop if self.leaves_stop else ()
         for number, event in enumerate(self.engine.generate(request)):
             choice: dict[str, Any] = {"index": 0, "text": event.text, "finish_reason": None}
             if number == 0:  # as vLLM does, for a tokenizer that writes one
@@ -94,6 +97,8 @@ class CompletionServer:
                     "top_logprobs": [{}],
                 }
             choice["finish_reason"] = event.finish_reason
+            if event.finish_reason == "stop" and stops:
+                choice["text"] += stops[0]
             yield _completion([choice])
             if event.usage is not None and not self.hide_usage:
                 usage = {

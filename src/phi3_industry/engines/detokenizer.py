@@ -39,6 +39,10 @@ class StreamDecoder:
         self._window, self._read = self._read, len(self._ids)
         return self._release(text[len(known) :])
 
+    def push_text(self, text: str) -> str:
+        """Take text of a server that does not name its tokens, and give what became certain."""
+        return "" if self.stopped else self._release(text)
+
     def flush(self) -> str:
         """Give what is still held back, at the end of an answer that no stop text ended."""
         if self.stopped:

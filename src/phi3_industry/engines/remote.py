@@ -168,7 +168,8 @@ class RemoteEngine(Engine):
         asked = "no served_model was given" if self._asked_model is None else self._asked_model
         raise ConfigurationError(
             f"The server {self.base_url} serves the models {sorted(bases)}; asked for: {asked}. "
-            "Set served_model to one of them."
+            "Set served_model to one of them; of a server that does not list what it serves set "
+            "server='openai' as well."
         )
 
     def _named(self, name: str) -> ServedModel:

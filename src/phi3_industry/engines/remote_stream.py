@@ -18,7 +18,8 @@ class AnswerReader:
     """Reads the chunks of one streamed completion.
 
     Where the server names its tokens, they are turned into text here, as those of a model in this
-    process are: servers differ in the space before the first word. Otherwise its text is taken.
+    process are: servers differ in the space before the first word. Otherwise its text is taken, up
+    to a stop text, which some servers leave at the end.
 
     Args:
         request: What was asked for; its ``timeout_s`` counts from now.
@@ -90,8 +91,10 @@ class AnswerReader:
                 f"The server {self._server} gave no log probabilities, which were asked for. Use "
                 "one that does, such as vLLM, or do without logprobs."
             )
-        reason: FinishReason = "stop" if self._finish_reason == "stop" else "length"
-        return TokenEvent(text=self._decoder.flush(), finish_reason=reason, usage=self._usage)
+        rest = self._decoder.flush()
+        at_end = self._finish_reason == "stop" or self._decoder.stopped
+        reason: FinishReason = "stop" if at_end else "length"
+        return TokenEvent(text=rest, finish_reason=reason, usage=self._usage)
 
     def timed_out(self, waited_s: float = 0.0) -> RequestTimeoutError:
         """Make the error of a request that took too long.
@@ -118,7 +121,8 @@ class AnswerReader:
         if len(scores) > 1:
             pieces = [*([""] * (len(scores) - 1)), choice.text]
         for number, piece in enumerate(pieces):
-            yield TokenEvent(text=piece, logprob=scores[number] if scores else None)
+            certain = self._decoder.push_text(piece)
+            yield TokenEvent(text=certain, logprob=scores[number] if scores else None)
 
     def _text_of(self, token_id: int) -> str:
         if token_id in self._stop_ids or self._decoder.stopped:

@@ -154,6 +154,17 @@ def test_stop_texts_end_an_answer_as_they_do_here(remote: RemoteEngine, local: L
     assert found == text(list(local.generate(asked(stop=(stop,))))) == whole[: whole.find(stop)]
 
 
+def test_a_stop_text_that_a_server_leaves_is_taken_off(
+    server: CompletionServer, local: LocalEngine
+) -> None:
+    whole = text(list(local.generate(asked()))).strip()
+    request = asked(stop=(whole[3:6],))
+    server.owner, server.leaves_stop = "somebody", True
+    events = list(connect(server, local).generate(request))
+    assert text(events).strip() == whole[: whole.find(whole[3:6])].strip()
+    assert events[-1].finish_reason == "stop"
+
+
 def test_what_the_server_serves_is_asked(remote: RemoteEngine) -> None:
     assert (remote.model.name, remote.context_window) == (MODEL, 2048)
     assert remote.adapters == ("pumps",)

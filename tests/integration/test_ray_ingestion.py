@@ -12,7 +12,6 @@ from typing import Any
 
 import psutil
 import pytest
-import ray
 
 from phi3_industry import KnowledgeBase, load_embedding
 from phi3_industry.ray_ingestion import ray_pipeline
@@ -25,6 +24,8 @@ pytestmark = [pytest.mark.servers, pytest.mark.filterwarnings("default")]
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
+    import ray  # its environment is that of make test-integration
+
     ray.init(
         num_cpus=2,
         include_dashboard=False,
