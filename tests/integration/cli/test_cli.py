@@ -228,7 +228,7 @@ def test_doctor_names_what_is_missing(
 
 
 def test_the_wheel_carries_the_examples_and_the_embedded_model(tmp_path: Path) -> None:
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(build, cwd=root, check=True, capture_output=True)
     shutil.unpack_archive(next(tmp_path.glob("*.whl")), tmp_path / "wheel", "zip")
