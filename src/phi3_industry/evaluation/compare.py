@@ -20,7 +20,7 @@ from phi3_industry.evaluation.scoring import Terms, failed_row, score_response
 from phi3_industry.evaluation.ways import PLAIN, STRATEGIES
 from phi3_industry.grounding.questions import Question, load_questions
 
-__all__ = ["STRATEGIES", "Prices", "StrategyEngine", "Upkeep", "compare_strategies"]
+__all__ = ["STRATEGIES", "StrategyEngine", "compare_strategies"]
 
 
 class StrategyEngine(Protocol):

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 from phi3_industry.errors import ConfigurationError
 from phi3_industry.evaluation.rows import AnswerRow, CitedPassage, Passage
 from phi3_industry.grounding.questions import Question
+from phi3_industry.query_engine.calibration import Calibration
 
 __all__ = ["Journal", "Record", "journal_settings"]
 
@@ -162,10 +163,12 @@ def journal_settings(
     }
     for name, engine in engines.items():
         known: Any = getattr(engine, "fingerprints", None)
+        calibration: Any = getattr(engine, "calibration", None)
         parts = [
             type(engine).__name__,
             known() if callable(known) else {},
-            repr(getattr(engine, "calibration", None)),
+            # sorted: one that was just fitted and the same read from its file differ in order
+            asdict(calibration) if isinstance(calibration, Calibration) else repr(calibration),
         ]
         settings[f"engine of {name}"] = _hash(json.dumps(parts, sort_keys=True, default=str))
     return settings

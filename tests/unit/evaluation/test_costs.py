@@ -2,7 +2,8 @@
 
 import pytest
 
-from phi3_industry.evaluation.compare import Prices, Upkeep, compare_strategies
+from phi3_industry.evaluation.compare import compare_strategies
+from phi3_industry.evaluation.costs import Prices, Upkeep
 from phi3_industry.evaluation.wording import money
 
 

@@ -3,12 +3,21 @@
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from phi3_industry.errors import ConfigurationError
 from phi3_industry.evaluation.compare import compare_strategies
+from phi3_industry.evaluation.journal import journal_settings
 from phi3_industry.grounding.questions import Question
+from phi3_industry.query_engine.calibration import Calibration
+from phi3_industry.query_engine.fitting import Observation, Outcome, Wish, fit_calibration
+from phi3_industry.query_engine.signals import Signals
+from phi3_industry.query_engine.strategy import Strategy
+
+WAYS = (Strategy.BASE, Strategy.RAG)
 
 
 @pytest.fixture
@@ -85,6 +94,28 @@ def test_a_journal_of_other_settings_is_refused(journalled, questions) -> None:
     changed[0] = dataclasses.replace(changed[0], answers=("9 bar",))
     with pytest.raises(ConfigurationError, match="questions: expected"):
         journalled(asked=changed)
+
+
+def test_a_calibration_read_from_its_file_is_the_same(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    observations = [
+        Observation(
+            group=f"g{n}",
+            answerable=True,
+            signals=Signals(passages=1, best_score=float(rng.random())),
+            outcomes={way: Outcome(True, bool(rng.random() < 0.5), 10) for way in WAYS},
+        )
+        for n in range(40)
+    ]
+    fitted = fit_calibration(observations, wish=Wish(), fingerprints={"b": "1", "a": "2"})
+    read = Calibration.load(fitted.save(tmp_path / "calibration.json"))
+    other = dataclasses.replace(fitted, threshold=fitted.threshold + 0.1)
+    hashes = [
+        journal_settings([], {"auto": SimpleNamespace(calibration=one)}, None)["engine of auto"]
+        for one in (fitted, read, other, None)
+    ]
+    assert hashes[0] == hashes[1]
+    assert len(set(hashes)) == 3
 
 
 @pytest.mark.parametrize(

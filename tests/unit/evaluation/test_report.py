@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from llama_index.core.base.response.schema import Response
 
-from phi3_industry.evaluation.compare import Prices, compare_strategies
+from phi3_industry.evaluation.compare import compare_strategies
+from phi3_industry.evaluation.costs import Prices
 from phi3_industry.evaluation.markup import Markup, element, join
 from phi3_industry.evaluation.plots import IntervalBar, interval_plot
 from phi3_industry.evaluation.report import image_data_uri

@@ -6,7 +6,8 @@ import pytest
 
 from phi3_industry.errors import TrainingDataError
 from phi3_industry.evaluation.arms import Rate
-from phi3_industry.evaluation.compare import Upkeep, compare_strategies
+from phi3_industry.evaluation.compare import compare_strategies
+from phi3_industry.evaluation.costs import Upkeep
 from phi3_industry.grounding.questions import Question, load_questions
 
 
