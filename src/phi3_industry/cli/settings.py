@@ -22,6 +22,7 @@ TABLES = {
     "": "What the commands share.",
     "index": "Indexing.",
     "finetune": "Fine-tuning.",
+    "compare": "Comparing.",
 }
 
 
@@ -214,6 +215,48 @@ _ALL = (
         help="also log to TensorBoard, inside the adapter",
     ),
     Setting(table="finetune", key="seed", kind="whole", default=0, help="seed of everything"),
+    Setting(
+        table="compare",
+        key="workers",
+        kind="count",
+        default=1,
+        help="questions to ask at once; latencies are then those under that load",
+    ),
+    Setting(
+        table="compare",
+        key="prompt_price",
+        kind="amount",
+        example=0.15,
+        help="price of a million tokens that the model reads",
+    ),
+    Setting(
+        table="compare",
+        key="completion_price",
+        kind="amount",
+        example=0.6,
+        help="price of a million tokens that it writes",
+    ),
+    Setting(
+        table="compare",
+        key="hour_price",
+        kind="amount",
+        example=1.2,
+        help="price of an hour of the machine that answers",
+    ),
+    Setting(
+        table="compare",
+        key="training_price",
+        kind="amount",
+        example=50.0,
+        help="one-off price of fine-tuning",
+    ),
+    Setting(
+        table="compare",
+        key="currency",
+        kind="text",
+        default="USD",
+        help="the currency of the prices",
+    ),
 )
 
 SETTINGS = {setting.key: setting for setting in _ALL}

@@ -166,7 +166,9 @@ def test_a_file_above_that_belongs_to_somebody_else_is_not_taken(
 
 
 def test_the_template_sets_nothing_and_every_line_of_it_is_right(project: Path) -> None:
-    assert tomllib.loads(template()) == {"index": {}, "finetune": {}, "adapters": {}}
+    assert tomllib.loads(template()) == {
+        table: {} for table in ("index", "finetune", "compare", "adapters")
+    }
     filled = re.sub(r"^# (\w+ = )", r"\1", template(), flags=re.MULTILINE)
     (project / FILE).write_text(filled, encoding="utf-8")
     read = read_project(project / FILE)
