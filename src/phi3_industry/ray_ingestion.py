@@ -35,8 +35,8 @@ class NamedEmbedding(TransformComponent):
     _embedding: BaseEmbedding
 
     def __init__(self, name: str = "embedded", **settings: Any) -> None:
-        given: dict[str, Any] = {"name": name, "settings": settings}
-        super().__init__(**given)
+        fields: dict[str, Any] = {"name": name, "settings": settings}
+        super().__init__(**fields)
         self._embedding = load_embedding(name, **settings)
 
     def __call__(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:

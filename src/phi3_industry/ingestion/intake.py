@@ -221,7 +221,7 @@ class Intake:
             document = reading.parse()
             nodes, remarks = self._nodes(document, name, reading.metadata, known), document.remarks
         else:
-            nodes, remarks = iter(made.elsewhere.nodes), made.elsewhere.remarks
+            nodes, remarks = iter(made.elsewhere.nodes), tuple(made.elsewhere.remarks)
         parts = split_parts(nodes)
         first, second = next(parts, []), next(parts, [])
         report.skipped += [(name, remark) for remark in remarks]
