@@ -27,7 +27,7 @@ $(SERVERS_STAMP): pyproject.toml constraints.txt constraints-integration.txt
 	$(PYTHON) -m venv $(SERVERS_VENV)
 	grep -v '^SQLAlchemy==' constraints.txt | cat - constraints-integration.txt > $(SERVERS_PINS)
 	$(SERVERS_VENV)/bin/python -m pip install -q -c $(SERVERS_PINS) torch
-	$(SERVERS_VENV)/bin/python -m pip install -q -c $(SERVERS_PINS) -e '.[all,dev,integration]'
+	$(SERVERS_VENV)/bin/python -m pip install -q -c $(SERVERS_PINS) -e '.[all,dev,ray,integration]'
 	@touch $(SERVERS_STAMP)
 
 install: $(STAMP)  ## make .venv with everything
