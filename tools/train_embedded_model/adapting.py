@@ -27,7 +27,7 @@ from .conversations import Difficulty, Turn, draw_turns
 from .documents import document_family
 from .draw import Draw, Split
 from .facts import Attribute
-from .scoring import held_out_questions
+from .scoring import Asked, held_out_questions
 
 __all__ = ["HOUSES", "Adaptation", "House", "measure_adaptation"]
 
@@ -241,7 +241,7 @@ def _train_set(house: House, *, rows: int, replayed: int, seed: int) -> Training
         _row(prompt, house.answer(turn), "grounded" if turn.marker else "missing")
         for prompt, turn in islice(_house_questions(house, seed, "train"), rows)
     ]
-    plain = islice(held_out_questions(3, {}, seed, split="train"), replayed)
+    plain = islice(_strange_to(house, seed), replayed)
     made += [
         _row(DEFAULT_PROMPT.grounded(p.turn.question, p.passages), p.turn.answer, "replay")
         for p in plain
@@ -250,6 +250,13 @@ def _train_set(house: House, *, rows: int, replayed: int, seed: int) -> Training
     return TrainingSet(
         rows=tuple(made), prompt_fingerprint=DEFAULT_PROMPT.fingerprint, report=report
     )
+
+
+def _strange_to(house: House, seed: int) -> Iterator[Asked]:
+    """Questions of all kinds, but about nothing that the house has a word for."""
+    for item in held_out_questions(3, {}, seed, split="train"):
+        if not any(name in item.turn.attribute.casefold() for name in house.terms):
+            yield item
 
 
 def _row(prompt: list[Message], answer: str, kind: Slice) -> TrainingRow:
