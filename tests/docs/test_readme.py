@@ -1,4 +1,4 @@
-"""Every Python block of the README runs, and prints what the README says it prints."""
+"""The Python blocks of README and worked examples run, and print what these say they print."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/choosing.md"])
 def test_python_blocks_run_and_print_what_is_shown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    blocks = BLOCK.findall(README)
+    blocks = BLOCK.findall((ROOT / page).read_text(encoding="utf-8"))
     assert sum(language == "python" for language, _ in blocks) >= 3
     namespace: dict[str, object] = {}
     printed = ""
     for language, code in blocks:
         if language == "python":
             with contextlib.redirect_stdout(io.StringIO()) as output:
-                exec(compile(code, "README.md", "exec"), namespace)
+                exec(compile(code, page, "exec"), namespace)
             printed = output.getvalue()
         elif language == "text":
             assert printed == code
