@@ -65,7 +65,6 @@ class AcknowledgedFile:
         self.path = folder / self.FILE_NAME
         self._descriptor: int | None = None
         self._number = 0
-        self._last: Acknowledged | None = None
 
     def read(self) -> Acknowledged | None:
         """Return the latest note; ``None`` if there is none, or none that is undamaged."""
@@ -97,8 +96,6 @@ class AcknowledgedFile:
         Raises:
             OSError: It cannot be written; the one before is there.
         """
-        if acknowledged == self._last:
-            return
         assert self._descriptor is not None  # noqa: S101 - open() was called with the lock
         number = self._number + 1
         log = acknowledged.log
@@ -116,11 +113,11 @@ class AcknowledgedFile:
         os.write(self._descriptor, place.encode())
         if not _DURABLY:
             os.fsync(self._descriptor)
-        self._number, self._last = number, acknowledged
+        self._number = number
 
     def close(self) -> None:
         """Close the file, if it was opened to be written."""
-        descriptor, self._descriptor, self._last = self._descriptor, None, None
+        descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
 

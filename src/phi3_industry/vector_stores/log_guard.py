@@ -130,7 +130,9 @@ class LogGuard:
             _, logged, folded = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             if logged != folded:
                 return False
-            self._write(replace(noted, folded=True))
+            noted = replace(noted, folded=True)
+            self._write(noted)
+            self._file.write(noted)  # in both places: the note before demands the log
             if shorten:
                 _empty(connection)
         except (sqlite3.Error, OSError, StoreCorruptError, DamagedContentError) as error:

@@ -212,6 +212,26 @@ def test_a_note_that_is_cut_off_leaves_the_one_before(killed):
         file.path.write_bytes(intact)
 
 
+@pytest.mark.parametrize("fold_from", [1, 1000])
+@pytest.mark.parametrize("ending", ["closed", "killed"])
+def test_a_damaged_byte_in_the_note_of_a_good_store_does_no_harm(
+    killed, monkeypatch, ending, fold_from
+):
+    monkeypatch.setattr(log_guard, "_FOLD_FROM", fold_from)
+    folder = killed()
+    if ending == "closed":
+        folder = folder.with_name("killed-alive")
+    file = folder / "store.acknowledged"
+    intact = file.read_bytes()
+    for place in range(5, len(intact), 97):
+        flip(file, place)
+        assert count(folder, read_only=True) == 3
+        file.write_bytes(intact)
+        file.write_bytes(intact[:place])
+        assert count(folder, read_only=True) == 3
+        file.write_bytes(intact)
+
+
 def test_a_note_older_than_the_store_is_no_contradiction(killed, tmp_path, node, monkeypatch):
     """A death between commit and note leaves one; so does a reader that opens in between."""
     folder = killed()
