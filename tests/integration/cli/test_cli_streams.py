@@ -33,7 +33,7 @@ def test_every_result_is_one_json_document(
     assert indexed[0]["skipped"][0]["document"] == "picture.png"
     write_questions(folder / "q.jsonl")
     compared = result(capsys, "compare", "q.jsonl", "--html", "report.html")
-    assert compared["strategies"] == ["base", "rag"]
+    assert compared["strategies"] == ["base", "rag", "auto"]
     assert (folder / "report.html").is_file()
     assert result(capsys, "init")["project"] == "phi3-industry.toml"
     assert result(capsys, "doctor")["ok"] is True
