@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +14,13 @@ from phi3_industry.cli import main
 from phi3_industry.finetuning.dataset import TrainingSetBuilder
 from phi3_industry.finetuning.trainer import LoraFinetuneEngine
 from phi3_industry.finetuning.training_set import TrainingSet
+
+
+@dataclass
+class Manifest:
+    """As much of an adapter's manifest as the command looks at."""
+
+    metrics: dict[str, Any]
 
 
 @pytest.fixture
@@ -29,12 +36,13 @@ def given(
 
     def finetune(self: LoraFinetuneEngine, *, resume: bool) -> Any:
         kept.update(config=self.config, resume=resume)
-        return SimpleNamespace(metrics={"verdict": kept["verdict"]})
+        return Manifest(metrics={"verdict": kept["verdict"]})
 
     monkeypatch.setattr(
         "phi3_industry.cli.finetune.open_knowledge_base",
         lambda *_, **__: nullcontext(retriever),
     )
+    monkeypatch.setattr("phi3_industry.cli.finetune.check_places", lambda _: None)
     monkeypatch.setattr(TrainingSetBuilder, "build", build)
     monkeypatch.setattr(LoraFinetuneEngine, "finetune", finetune)
     return kept
@@ -60,6 +68,7 @@ def test_settings_of_the_command_reach_the_engine(given: dict[str, Any], tiny_ph
         "glossary": "g.json",
         "conversations": ["a.jsonl", "b.jsonl"],
         "replay": ["c.jsonl"],
+        "show_progress": False,
     }
     config = given["config"]
     assert given["resume"] is True

@@ -13,7 +13,7 @@ from llama_index.core.ingestion import IngestionPipeline
 from llama_index.core.schema import Document, MetadataMode, TransformComponent
 
 from phi3_industry import ingestion
-from phi3_industry.ingestion import SectionNodeParser
+from phi3_industry.ingestion import FileNodeParser, SectionNodeParser
 from phi3_industry.ingestion.tokens import NamedTokenizer
 
 DOCUMENT = Document(text="# T\n\n## A\n\n" + "One two three. " * 400, id_="d")
@@ -26,17 +26,20 @@ def transforms() -> list[type[TransformComponent]]:
 
 
 def test_every_transform_is_tested_here() -> None:
-    assert transforms() == [SectionNodeParser]
+    assert transforms() == [FileNodeParser, SectionNodeParser]
 
 
+@pytest.mark.parametrize("parser", [FileNodeParser, SectionNodeParser])
 @pytest.mark.parametrize("settings", [{}, PLAIN, {"text_format": "plain"}])
-def test_transform_made_of_plain_values_survives_pickle_and_json(settings: dict[str, Any]) -> None:
-    made = SectionNodeParser(**json.loads(json.dumps(settings)))
+def test_transform_made_of_plain_values_survives_pickle_and_json(
+    parser: type[SectionNodeParser], settings: dict[str, Any]
+) -> None:
+    made = parser(**json.loads(json.dumps(settings)))
     expected = [node.text for node in made([DOCUMENT])]
     assert len(expected) > 1
     for copy in (
         pickle.loads(pickle.dumps(made)),
-        SectionNodeParser.from_dict(json.loads(json.dumps(made.to_dict()))),
+        parser.from_dict(json.loads(json.dumps(made.to_dict()))),
     ):
         assert [node.text for node in copy([DOCUMENT])] == expected
 
