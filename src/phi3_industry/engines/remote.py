@@ -10,8 +10,8 @@ has to read the same tokens from it, and where none would it is not asked.
 What vLLM 0.32 does on a CPU, seen on its own HTTP interface: where requests for the base model
 and for an adapter are under way at the same time, the base's are answered with the adapter, too.
 Serve an adapter by a server of its own there. A grammar for JSON lets white space go on without
-end unless the server was started with
-``--structured-outputs-config '{"disable_any_whitespace": true}'``.
+end unless the server was started with ``--structured-outputs-config '{"backend": "xgrammar",
+"disable_any_whitespace": true}'``, which ``phi3-industry serve-command`` prints.
 
 Source: https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html
 """

@@ -32,6 +32,10 @@ _MOUNTED = "/models"
 _MOST_AT_ONCE = 8
 _PORT = 8000
 
+# Without the second a grammar lets white space go on without end. vLLM takes it only where the
+# backend is named.
+_GRAMMARS = {"backend": "xgrammar", "disable_any_whitespace": True}
+
 
 @dataclass(frozen=True, kw_only=True)
 class ServeCommand:
@@ -175,8 +179,7 @@ def plan_serving(
     options = ["--served-model-name", name, "--dtype", chosen, "--max-model-len", str(length)]
     if revision is not None:
         options += ["--revision", revision]
-    # without it a grammar lets white space go on without end
-    options += ["--structured-outputs-config", '{"disable_any_whitespace": true}']
+    options += ["--structured-outputs-config", json.dumps(_GRAMMARS)]
     if checked:
         count = len(checked)
         options += ["--enable-lora", "--max-loras", str(min(count, _MOST_AT_ONCE))]
