@@ -51,6 +51,7 @@ def test_both_versions_are_shown_and_the_reason_says_so() -> None:
     asked = engine(llm=llm, retriever=FixedRetriever([OLD, NEW]), strategy="rag")
     response = asked.query(QUESTION)
     assert llm.prompts[0].index("38.2 bar") < llm.prompts[0].index("36 bar")
+    assert response.metadata is not None
     assert response.metadata["citations"][0]["node_id"] == "b-2024.md"
     assert response.metadata["reason"].endswith(
         "What looks like versions of one passage is numbered newest first: "
