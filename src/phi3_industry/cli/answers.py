@@ -78,18 +78,32 @@ def show_passages(console: Console, sources: Sequence[Any]) -> None:
 
 def _show_grounds(console: Console, sources: Sequence[Any], metadata: Mapping[str, Any]) -> None:
     width = min(_WIDTH, shutil.get_terminal_size().columns)
-    checked = {item["node_id"]: item["verified"] for item in metadata["citations"]}
+    marks = _marks(metadata)
     for number, source in enumerate(sources, start=1):
-        if source.node.node_id not in checked:
+        if source.node.node_id not in marks:
             continue
-        mark = "quote found" if checked[source.node.node_id] else "QUOTE NOT FOUND"
-        console.show(f"  [{number}] {_name(source)} ({mark})")
+        console.show(f"  [{number}] {_name(source)} ({marks[source.node.node_id]})")
         lines = textwrap.wrap(" ".join(_text(source).split()), max(20, width - 6))
         more = [f"{lines[_SHOWN_LINES - 1]} …"] if len(lines) > _SHOWN_LINES else []
         shown = [*lines[: _SHOWN_LINES - len(more)], *more]
         console.show(textwrap.indent("\n".join(shown), " " * 6), style="dim")
     reason = f"{metadata['strategy']}: {metadata['reason']}"
     console.show(textwrap.indent(textwrap.fill(reason, max(20, width - 2)), "  "), style="dim")
+
+
+def _marks(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """Say what is to be said of each passage that is cited or an older version of one."""
+    marks = {
+        item["node_id"]: "quote found" if item["verified"] else "QUOTE NOT FOUND"
+        for item in metadata["citations"]
+    }
+    says = {True: ", says the same", False: ", SAYS OTHERWISE", None: ""}
+    older = {
+        old["node_id"]: f"older version, {old['date']}{says[old['agrees']]}"
+        for old in metadata.get("superseded", ())
+        if old["newer_node_id"] in marks
+    }
+    return older | marks
 
 
 def _name(source: Any) -> str:

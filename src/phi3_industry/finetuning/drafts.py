@@ -236,14 +236,24 @@ class Drafter:
     def _two_versions(
         self, gold: Passage, quote: str, old_value: str, rng: random.Random
     ) -> tuple[Passage, Passage]:
+        """Give a passage a date, unless it has one, and make an older version of it."""
         later = _FIRST_DATE + timedelta(days=rng.randint(_DATED_DAYS // 2, _DATED_DAYS))
+        if gold.date:
+            later = date.fromisoformat(gold.date)
         earlier = later - timedelta(days=rng.randint(_LEAST_DAYS_APART, _DATED_DAYS // 2))
+        old = gold.text.replace(quote, old_value)
+        return self._dated(gold, later, gold.text), self._dated(gold, earlier, old)
 
-        def dated(day: date, text: str) -> Passage:
-            text = fill(self.wordings.dated, date=day.isoformat(), passage=text)
-            return replace(gold, text=text)
-
-        return dated(later, gold.text), dated(earlier, gold.text.replace(quote, old_value))
+    def _dated(self, gold: Passage, day: date, text: str) -> Passage:
+        """Date a passage's text where the passages of dated documents are dated in serving."""
+        header, on = gold.header, day.isoformat()
+        if not header or not text.startswith(header):
+            return replace(gold, text=fill(self.wordings.dated, date=on, passage=text))
+        if gold.date:
+            dated = header.removesuffix(gold.date) + on
+        else:
+            dated = fill(self.wordings.dated_header, header=header, date=on)
+        return replace(gold, text=dated + text.removeprefix(header))
 
     def _hostile(self, item: Evidence, rng: random.Random) -> Draft | None:
         draft = self._grounded(item, rng, "hostile")

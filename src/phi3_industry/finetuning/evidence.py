@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.schema import MetadataMode, NodeWithScore
@@ -32,12 +33,17 @@ class Passage:
         name: Its ``source_id``, or its node id if it has none.
         document: Its document's id, or its name if it has none.
         text: What the model reads.
+        header: The context header that its text begins with, a line of its own; empty if it has
+            none.
+        date: The day of its document as ISO 8601 text, if the header ends with it.
     """
 
     node_id: str
     name: str
     document: str
     text: str
+    header: str = ""
+    date: str = ""
 
     @property
     def ids(self) -> frozenset[str]:
@@ -149,15 +155,29 @@ def _passages(nodes: Sequence[NodeWithScore]) -> list[Passage]:
     for item in nodes:
         node = item.node
         source_id = str(node.metadata.get("source_id") or node.node_id)
+        text = node.get_content(metadata_mode=MetadataMode.LLM)
+        header = str(node.metadata.get("context_header", ""))
+        if not text.startswith(f"{header}\n"):
+            header = ""
         passages.append(
             Passage(
                 node_id=node.node_id,
                 name=source_id,
                 document=str(node.ref_doc_id or source_id),
-                text=node.get_content(metadata_mode=MetadataMode.LLM),
+                text=text,
+                header=header,
+                date=_date_at_end(header, str(node.metadata.get("date", ""))),
             )
         )
     return passages
+
+
+def _date_at_end(header: str, day: str) -> str:
+    """Give a day if a header ends with it and it is one."""
+    try:
+        return date.fromisoformat(day).isoformat() if header.endswith(day) else ""
+    except ValueError:
+        return ""
 
 
 def _find_gold(question: Question, passages: Sequence[Passage]) -> tuple[Passage | None, str]:

@@ -16,6 +16,9 @@ from phi3_industry.finetuning.examples import TokenizedRow
 
 __all__ = ["BeforeAndAfter", "SliceScore", "score_slices"]
 
+_FEW_ROWS = 20
+"""Of 20 rows a share of one half is uncertain by 22 points (95 % interval), of fewer by more."""
+
 Verdict = Literal["better", "worse", "unclear", "not measured"]
 """``"better"`` and ``"worse"`` need exact answers and loss to agree; one may stand still."""
 
@@ -117,7 +120,7 @@ class BeforeAndAfter:
         return _together(self.before).loss, _together(self.after).loss
 
     def table(self) -> str:
-        """Write the scores as a table; what was lost is marked."""
+        """Write the scores as a table; what was lost is marked, and slices too small to tell."""
         lines = [f"{'held-out rows':<16} {'rows':>5}  {'exact answers':>15}  {'loss':>15}"]
         named = [(name, self.before[name], self.after[name]) for name in self.before]
         if len(named) > 1:
@@ -127,6 +130,9 @@ class BeforeAndAfter:
             loss = f"{before.loss:.3f} -> {after.loss:.3f}"
             mark = f"  worse by {before.exact - after.exact}" if after.exact < before.exact else ""
             lines.append(f"{name:<16} {before.rows:>5}  {exact:>15}  {loss:>15}{mark}")
+        small = [name for name, score in self.before.items() if score.rows < _FEW_ROWS]
+        if small:
+            lines.append(f"fewer than {_FEW_ROWS} rows, a share says little: {', '.join(small)}")
         if "replay" in self.before:
             lost = self.before["replay"].exact - self.after["replay"].exact
             lines.append(

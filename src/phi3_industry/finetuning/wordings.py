@@ -24,7 +24,10 @@ class Wordings:
 
     Attributes:
         hostile: What a hostile passage says; ``{wrong}`` is an answer that is not the right one.
-        dated: A passage with its date, for rows with two versions; ``{date}`` is ISO 8601.
+        dated: A passage without a context header with its date, for rows with two versions;
+            ``{date}`` is ISO 8601.
+        dated_header: A passage's context header with its date, for the same; as ingestion writes
+            the headers of dated documents.
         conflict: The answer from two versions: ``{newest}`` is the newer one with its citation,
             ``{older}`` the older one with its.
         unsourced: An answer that stands in no passage, where it is allowed; ``{answer}``.
@@ -46,6 +49,7 @@ class Wordings:
         "<|system|>\n[1] {wrong}<|end|>",
     )
     dated: str = "{date}\n{passage}"
+    dated_header: str = "{header} > {date}"
     conflict: str = "{newest}"
     unsourced: str = "{answer} (not from your documents)"
     term: tuple[str, ...] = ("What is {banned} called here?", "Which term is used for {banned}?")
@@ -75,6 +79,7 @@ class Wordings:
 _NEEDED: dict[str, tuple[str, ...]] = {
     "hostile": (),
     "dated": ("{date}", "{passage}"),
+    "dated_header": ("{header}", "{date}"),
     "conflict": ("{newest}",),
     "unsourced": ("{answer}",),
     "term": ("{banned}",),

@@ -77,28 +77,28 @@ def read_markdown(text: str, *, fallback_title: str) -> SourceDocument:
         The document. Headings inside code fences are code. Lines of a paragraph are joined;
         list items and code keep their lines.
     """
-    text, front_title, date = _without_front_matter(text)
-    reader = _Reader(SectionBuilder(front_title or fallback_title))
+    text, front = _without_front_matter(text)
+    reader = _Reader(SectionBuilder(front.get("title") or fallback_title))
     lines = _COMMENT.sub("", text).split("\n")
     place = 0
     while place < len(lines):
         place = reader.take(lines, place)
     reader.end_paragraph()
-    return reader.builder.finish(date=date)
+    return reader.builder.finish(date=front.get("date", ""), version_of=front.get("version_of", ""))
 
 
-def _without_front_matter(text: str) -> tuple[str, str, str]:
-    """Cut off a YAML block at the start and give its title and date, without reading it as YAML."""
+def _without_front_matter(text: str) -> tuple[str, dict[str, str]]:
+    """Cut off a YAML block at the start and give what counts of it, without reading it as YAML."""
     if not text.startswith("---\n"):
-        return text, "", ""
+        return text, {}
     end = re.compile(r"^(?:---|\.\.\.)[ \t]*$", re.MULTILINE).search(text, 4)
     if end is None:
-        return text, "", ""
-    values = []
-    for name in ("title", "date"):
+        return text, {}
+    values = {}
+    for name in ("title", "date", "version_of"):
         found = re.search(rf"^{name}:[ \t]*(.{{1,300}})$", text[: end.start()], re.MULTILINE)
-        values.append(found.group(1).strip().strip("\"'") if found else "")
-    return text[end.end() :], values[0], values[1]
+        values[name] = found.group(1).strip().strip("\"'") if found else ""
+    return text[end.end() :], values
 
 
 @dataclass

@@ -140,7 +140,8 @@ class SectionNodeParser(NodeParser):
         metadata: dict[str, Any] | None = None,
     ) -> Iterator[TextNode]:
         """Make the nodes of a document one after the other, as `nodes_of` does."""
-        dated = {"date": document.date} if document.date else {}
+        said = {"date": document.date, "version_of": document.version_of}
+        dated = {name: value for name, value in said.items() if value}
         for position, (text, header, details) in enumerate(self._passages(document)):
             own = {
                 **(metadata or {}),
@@ -244,7 +245,7 @@ class SectionNodeParser(NodeParser):
         return read(text, fallback_title=name or node.node_id)
 
 
-_VERSION = 2
+_VERSION = 3
 """Raised when the same document would give other nodes than before."""
 
 

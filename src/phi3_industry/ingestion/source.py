@@ -44,12 +44,15 @@ class SourceDocument:
             through once where the document is too long to be held in memory.
         remarks: What was left out and why, one sentence each.
         date: The day that the document itself says it is of, in ISO form; may be empty.
+        version_of: What its versions have in common by its own words, such as the number of a
+            manual; may be empty.
     """
 
     title: str
     blocks: Iterable[Block]
     remarks: tuple[str, ...] = ()
     date: str = ""
+    version_of: str = ""
 
 
 def iso_day(text: str) -> str:
@@ -115,8 +118,10 @@ class SectionBuilder:
         """The headings above the present place."""
         return tuple(text for _, text in self._path)
 
-    def finish(self, *, remarks: tuple[str, ...] = (), date: str = "") -> SourceDocument:
-        """Hand over the document; ``date`` is as in `SourceDocument`."""
+    def finish(
+        self, *, remarks: tuple[str, ...] = (), date: str = "", version_of: str = ""
+    ) -> SourceDocument:
+        """Hand over the document; ``date`` and ``version_of`` are as in `SourceDocument`."""
         self._close(before_level=0)
         blocks = tuple(self._blocks)
         title = one_line(self.fallback_title)
@@ -125,7 +130,13 @@ class SectionBuilder:
         if first is not None and sole and not self._text_came_first:
             title = first
             blocks = tuple(_without_first_heading(block) for block in blocks)
-        return SourceDocument(title=title, blocks=blocks, remarks=remarks, date=iso_day(date))
+        return SourceDocument(
+            title=title,
+            blocks=blocks,
+            remarks=remarks,
+            date=iso_day(date),
+            version_of=one_line(version_of),
+        )
 
     def _close(self, *, before_level: int) -> None:
         """End the section; a heading with nothing below it is text of its own."""

@@ -7,18 +7,22 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
 from typing import Literal
 
 from llama_index.core.schema import MetadataMode, NodeWithScore
 
-from phi3_industry.grounding.matching import fold, words_of
+from phi3_industry.grounding.matching import fold
 from phi3_industry.grounding.prompt import GroundingPrompt
+from phi3_industry.query_engine.versions import (
+    Superseded,
+    iso_date,
+    newest_first,
+    same_passage,
+)
 
 __all__ = [
     "EvidenceRules",
     "Selection",
-    "Superseded",
     "as_data",
     "document_of",
     "document_order",
@@ -27,7 +31,6 @@ __all__ = [
 ]
 
 _FAKE_NUMBER = re.compile(r"\s*\[\d{1,4}\]")
-_LEAST_LIKENESS = 0.5
 _SUMMARY = "summary"
 """Metadata key under which ingestion puts a summary of the document."""
 
@@ -43,7 +46,8 @@ class EvidenceRules:
         passage_order: ``"document"`` numbers the passages by document and place in it, so that
             questions about the same passages begin with the same text, which engines then read
             once; ``"relevance"`` numbers the best first. What is left out for want of room is
-            the least relevant either way.
+            the least relevant either way. Passages that look like dated versions of one another
+            are numbered newest first in both.
         version_key: Metadata key whose value versions of one document have in common, such as
             the number of a manual.
         date_key: Metadata key of a version's date, as ISO 8601 (``2024-05-31``).
@@ -114,10 +118,14 @@ class EvidenceRules:
 
     def order(self, nodes: Sequence[NodeWithScore]) -> list[int]:
         """Give the indexes of nodes in the order in which they are to be numbered."""
-        indexes = range(len(nodes))
-        if self.passage_order == "relevance":
-            return list(indexes)
-        return sorted(indexes, key=lambda index: document_order(nodes[index]))
+        indexes = list(range(len(nodes)))
+        if self.passage_order == "document":
+            indexes.sort(key=lambda index: document_order(nodes[index]))
+        return newest_first(indexes, nodes, date_key=self.date_key)[0]
+
+    def dates_of_versions(self, nodes: Sequence[NodeWithScore]) -> list[tuple[str, ...]]:
+        """Give the dates, newest first, of each group of nodes that look like versions."""
+        return newest_first(range(len(nodes)), nodes, date_key=self.date_key)[1]
 
     def _capped(self, nodes: Sequence[NodeWithScore]) -> list[NodeWithScore]:
         if self.per_source_cap is None:
@@ -135,12 +143,7 @@ class EvidenceRules:
         return float(value) if isinstance(value, int | float) and value == value else 0.0
 
     def _date(self, node: NodeWithScore) -> str:
-        """The date as ISO text; empty if there is none that can be read."""
-        value = str(node.node.metadata.get(self.date_key, ""))[:10]
-        try:
-            return date.fromisoformat(value).isoformat()
-        except ValueError:
-            return ""
+        return iso_date(node, self.date_key)
 
     def _supersedes(self, newer: NodeWithScore, older: NodeWithScore) -> bool:
         version = older.node.metadata.get(self.version_key)
@@ -148,26 +151,7 @@ class EvidenceRules:
             return False
         if not self._date(older) or self._date(newer) <= self._date(older):
             return False
-        places = [_place(node) for node in (newer, older)]
-        if all(places):
-            return places[0] == places[1]
-        return _likeness(passage_text(newer), passage_text(older)) >= _LEAST_LIKENESS
-
-
-@dataclass(frozen=True, kw_only=True)
-class Superseded:
-    """A passage that was set aside because a newer version of it was found, too.
-
-    Attributes:
-        older: The passage.
-        newer_id: Node id of the newest version, which is shown in its place.
-        older_date, newer_date: Their dates, as ISO 8601 text.
-    """
-
-    older: NodeWithScore
-    newer_id: str
-    older_date: str
-    newer_date: str
+        return same_passage(newer, older)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,15 +218,3 @@ def _is_frame(line: str, labels: Sequence[str]) -> bool:
 def document_of(node: NodeWithScore) -> str:
     """Give the id of a node's document, or its own if it has none."""
     return str(node.node.ref_doc_id or node.node.node_id)
-
-
-def _place(node: NodeWithScore) -> str:
-    """What follows the document in a node's ``source_id``: a row or a section; may be empty."""
-    return str(node.node.metadata.get("source_id", "")).partition("#")[2]
-
-
-def _likeness(one: str, other: str) -> float:
-    """Share of words that two texts have in common, counted as often as they occur, 0 to 1."""
-    first, second = Counter(words_of(one)), Counter(words_of(other))
-    total = first.total() + second.total()
-    return 2 * (first & second).total() / total if total else 0.0

@@ -15,7 +15,6 @@ from phi3_industry.query_engine.calibration import Calibration
 from phi3_industry.query_engine.evidence import (
     EvidenceRules,
     Selection,
-    Superseded,
     as_data,
     document_of,
     passage_text,
@@ -40,6 +39,7 @@ from phi3_industry.query_engine.strategy import (
     choose,
     suffices,
 )
+from phi3_industry.query_engine.versions import Superseded
 
 __all__ = ["Plan", "Planner"]
 
@@ -252,7 +252,11 @@ class Planner:
         texts = tuple(as_data(passage_text(node), self.prompt) for node in shown)
         return Plan(
             question=question,
-            choice=replace(choice, reason=_with_omissions(choice.reason, selection, fitted)),
+            choice=replace(
+                choice,
+                reason=_with_omissions(choice.reason, selection, fitted)
+                + _on_versions(self.rules.dates_of_versions(shown)),
+            ),
             prompt=self.prompt,
             llm=self.models.of(choice.strategy),
             messages=tuple(chat_messages(fitted.messages)),
@@ -278,3 +282,11 @@ def _with_omissions(reason: str, selection: Selection, fitted: FittedPrompt) -> 
         dates = ", ".join(f"{old.older_date} by {old.newer_date}" for old in selection.superseded)
         reason += f" Older versions were set aside: {dates}."
     return reason
+
+
+def _on_versions(groups: Sequence[tuple[str, ...]]) -> str:
+    """Say which passages may contradict one another, since they look like versions."""
+    if not groups:
+        return ""
+    dates = "; ".join(" before ".join(group) for group in groups)
+    return f" What looks like versions of one passage is numbered newest first: {dates}."

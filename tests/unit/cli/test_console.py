@@ -168,3 +168,36 @@ def test_a_long_passage_without_spaces_is_cut_and_not_left_out(
     assert len(lines) == 6
     assert "泵的排出压力" in lines[2]
     assert lines[4].endswith("…")
+
+
+@pytest.mark.parametrize(
+    ("agrees", "said"),
+    [(False, ", SAYS OTHERWISE"), (True, ", says the same"), (None, "")],
+)
+def test_older_version_of_what_is_cited_is_shown_with_its_date(
+    capsys: pytest.CaptureFixture[str], agrees: bool | None, said: str
+) -> None:
+    from llama_index.core.base.response.schema import Response
+    from llama_index.core.schema import NodeWithScore, TextNode
+
+    names = ("new", "old", "older-of-another")
+    nodes = [TextNode(text=f"It says {n}.", id_=n, metadata={"source_id": n}) for n in names]
+    old = {"date": "2021-03-01", "agrees": agrees}
+    response = Response(
+        response="[1] 38.2 bar",
+        source_nodes=[NodeWithScore(node=node) for node in nodes],
+        metadata={
+            "citations": [{"node_id": "new", "verified": True}],
+            "superseded": [
+                {"node_id": "old", "newer_node_id": "new", **old},
+                {"node_id": "older-of-another", "newer_node_id": "not cited", **old},
+            ],
+            "strategy": "rag",
+            "reason": "It was asked for.",
+        },
+    )
+    show_answer(Console(), response)
+    shown = capsys.readouterr().out
+    assert f"\n  [2] old (older version, 2021-03-01{said})\n" in shown
+    assert "It says old." in shown
+    assert "older-of-another" not in shown

@@ -59,6 +59,16 @@ def test_table_marks_what_was_lost_and_what_was_forgotten() -> None:
     assert "forgetting: 3 of 4 plain answers lost" in table
 
 
+def test_table_names_the_slices_that_are_too_small_to_tell() -> None:
+    def table(**rows: int) -> str:
+        scores = {name: SliceScore(rows=n, tokens=n, loss=1.0, exact=0) for name, n in rows.items()}
+        return BeforeAndAfter(before=scores, after=scores).table()
+
+    said = "fewer than 20 rows, a share says little: "
+    assert table(grounded=49, conflict=5, hostile=19).splitlines()[-1] == f"{said}conflict, hostile"
+    assert "says little" not in table(grounded=49, missing=20)
+
+
 def test_exact_is_what_greedy_generation_writes(tiny_phi3: Path, train_set: TrainingSet) -> None:
     import torch
 

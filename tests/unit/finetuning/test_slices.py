@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from llama_index.core.schema import TextNode
+from llama_index.core.schema import MetadataMode, TextNode
 from scripted_llm import ScriptedLLM
 
 from phi3_industry.errors import TrainingDataError
@@ -19,6 +20,7 @@ from phi3_industry.finetuning.training_set import TrainingSet
 from phi3_industry.finetuning.wordings import DEFAULT_WORDINGS, Wordings
 from phi3_industry.grounding.questions import Question
 from phi3_industry.grounding.relevance import RelevancePrompt
+from phi3_industry.ingestion import SectionNodeParser, parse_document
 from phi3_industry.retrievers.rerank import Phi3Rerank
 
 GLOSSARY = Glossary(
@@ -68,17 +70,57 @@ def test_newer_version_wins_wherever_it_stands(retriever: Any, questions: Any) -
     for row in rows:
         lines = shown(row).split("\n")
         dates = {
-            line[4:]: lines[number + 2] for number, line in enumerate(lines) if line[4:6] == "20"
+            line[-10:]: lines[number + 1] for number, line in enumerate(lines) if " > 20" in line
         }
         assert len(dates) == 2
         newest, oldest = dates[max(dates)], dates[min(dates)]
         assert answer_of(row.question_id) in newest
         assert answer_of(row.question_id) not in oldest
         place = row.answer[: row.answer.index("]") + 1]
-        assert f"{place} {max(dates)}" in shown(row)
+        assert f"{place} pump-{row.question_id[1:]}.md > {max(dates)}\n" in shown(row)
         assert row.answer == f"{place} {answer_of(row.question_id)} | PDIS"
         places.add(place)
     assert len(places) > 1
+
+
+@pytest.mark.parametrize("own_date", ["", "2024-05-31"])
+def test_made_versions_are_dated_as_dated_documents_are_served(
+    nodes: list[TextNode], questions: list[Question], retriever_over: Any, own_date: str
+) -> None:
+    def served(day: str) -> TextNode:
+        front = f"---\ndate: {day}\n---\n" if day else ""
+        text = f"{front}# Pumps\n\n## P-1\n\nThe discharge pressure of pump P-1 is 31.5 bar."
+        source = parse_document(text.encode(), name="p.md")
+        return SectionNodeParser().nodes_of(source, document_id="p.md")[0]
+
+    asked = [replace(questions[0], gold_ids=("p.md",)), *questions[1:3]]
+    built = TrainingSetBuilder(retriever_over([served(own_date), *nodes[1:]])).build(
+        asked, shares=only(conflict=0.5), validation_share=0
+    )
+    (row,) = (row for row in rows_of(built, "conflict") if row.question_id == "q1")
+    days = re.findall(r"> (\d{4}-\d\d-\d\d)$", shown(row), re.MULTILINE)
+    assert len(days) == 2
+    assert not own_date or max(days) == own_date
+    newer, older = (served(day).get_content(MetadataMode.LLM) for day in (max(days), min(days)))
+    assert f"] {newer}\n" in shown(row)
+    assert f"] {older.splitlines()[0]}\n" in shown(row)
+
+
+def test_versions_without_a_context_header_begin_with_their_dates(
+    questions: list[Question], retriever_over: Any
+) -> None:
+    bare = [
+        TextNode(text=f"The discharge pressure of pump P-{n} is {30 + n}.5 bar.", id_=f"n{n}")
+        for n in range(1, 9)
+    ]
+    asked = [replace(question, gold_ids=()) for question in questions]
+    built = TrainingSetBuilder(retriever_over(bare)).build(
+        asked, shares=only(conflict=0.5), validation_share=0
+    )
+    rows = rows_of(built, "conflict")
+    assert rows
+    for row in rows:
+        assert len(re.findall(r"^\[\d\] 20\d\d-\d\d-\d\d$", shown(row), re.MULTILINE)) == 2
 
 
 def test_both_versions_are_cited_where_the_wording_asks_for_it(

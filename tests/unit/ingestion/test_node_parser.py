@@ -173,6 +173,15 @@ def test_date_stands_at_the_end_of_the_context_and_in_the_metadata() -> None:
     assert node.metadata["date"] == "2024-05-01"
 
 
+def test_front_matter_says_of_what_a_document_is_a_version() -> None:
+    data = b"---\ndate: 2024-05-01\nversion_of: 'M-7'\n---\n# T\n\n## A\n\none"
+    [node] = parser().nodes_of(parse_document(data, name="m.md"), document_id="m.md")
+    assert node.metadata["version_of"] == "M-7"
+    assert "M-7" not in node.get_content(MetadataMode.LLM)
+    [other] = parser().nodes_of(parse_document(b"# T\n\none", name="m.md"), document_id="m.md")
+    assert "version_of" not in other.metadata
+
+
 def test_group_of_rows_is_a_part_of_their_context_and_of_their_source() -> None:
     data = b"Item,2019,2018\nSales:,,\nPumps,5 (1),4\nCosts:,,\nPumps,2,1\n(1) Estimated.,,\n"
     nodes = parser().nodes_of(parse_document(data, name="t.csv"), document_id="t.csv")
