@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from llama_index.core.base.llms.types import ChatMessage
@@ -28,8 +29,8 @@ from vllm_server import VllmServer
 
 PLANT = Path(__file__).parents[2] / "examples" / "plant"
 KEY = "a key of the tests"
-PROMPTS = 20
-AT_ONCE = 16
+PROMPTS = 200
+AT_ONCE = 32
 
 pytestmark = pytest.mark.servers
 
@@ -151,8 +152,8 @@ def test_a_seed_gives_the_same_sample(remote: Phi3LLM, prompts: list[list[ChatMe
 
 def test_objects_obey_the_servers_grammar(remote: Phi3LLM) -> None:
     class Reading(BaseModel):
-        tag: str
-        bar: float
+        tag: Literal["P-4471", "P-4472"]
+        known: bool
 
     answer = remote.as_structured_llm(Reading).chat(
         [ChatMessage(role="user", content="P-4471 has 38.2 bar.")], max_new_tokens=60
@@ -179,7 +180,7 @@ def test_the_query_engine_answers_and_cites_as_in_this_process(
     remote: Phi3LLM, local: Phi3LLM, plant: KnowledgeBase, questions: list[str]
 ) -> None:
     engines = [
-        HybridQueryEngine(plant.as_retriever(similarity_top_k=3), llm=llm, strategy="rag")
+        HybridQueryEngine(retriever=plant.as_retriever(similarity_top_k=3), llm=llm, strategy="rag")
         for llm in (remote, local)
     ]
     for question in questions[:10]:
