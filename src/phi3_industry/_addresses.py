@@ -6,7 +6,14 @@ import re
 from collections.abc import Callable
 from urllib.parse import unquote
 
-__all__ = ["holds_secret", "local_folder", "masked", "moved", "without_secrets"]
+__all__ = [
+    "holds_password",
+    "holds_secret",
+    "local_folder",
+    "masked",
+    "moved",
+    "without_secrets",
+]
 
 # up to the last @, since a password that was not written with % may hold anything
 _PASSWORD = re.compile(r"(?<=//)([^:/?@]*):(.*)@", re.DOTALL)
@@ -26,6 +33,11 @@ def masked(address: str) -> str:
 def holds_secret(address: str) -> bool:
     """Tell whether an address holds a password or a key."""
     return masked(address) != address
+
+
+def holds_password(address: str) -> bool:
+    """Tell whether an address means to hold a password before its host, however it is written."""
+    return _PASSWORD.search(address) is not None
 
 
 def without_secrets(text: str, address: str) -> str:

@@ -16,15 +16,21 @@ PASSWORD = "o7X-never-shown"
 
 
 @pytest.fixture
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with one indexed table whose nodes lie in a folder of Qdrant."""
+def documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a table that is not indexed."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "pumps.csv").write_text(TABLE, encoding="utf-8")
-    assert main(["index", "docs", "--store", STORE]) == 0
-    assert (tmp_path / "kb" / "register.sqlite").is_file()
-    assert not (tmp_path / "kb" / "store.sqlite").exists()
     return tmp_path
+
+
+@pytest.fixture
+def elsewhere(documents: Path) -> Path:
+    """The same, indexed, with the nodes in a folder of Qdrant."""
+    assert main(["index", "docs", "--store", STORE]) == 0
+    assert (documents / "kb" / "register.sqlite").is_file()
+    assert not (documents / "kb" / "store.sqlite").exists()
+    return documents
 
 
 def test_each_command_works_on_it(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -82,6 +88,8 @@ def test_what_does_not_belong_together_is_refused(
     [
         (f"mysql://me:{PASSWORD}@127.0.0.1/kb?table=t", "is no address of a vector store"),
         (f"postgresql://me:1/{PASSWORD}@127.0.0.1/kb?table=t", "%2F for /"),
+        (f"postgresql://me:1?{PASSWORD}@127.0.0.1/kb?table=t", "is no address"),
+        (f"postgresql://me:{PASSWORD}@127.0.0.1:x/kb?table=t", "is no address"),
         (f"postgresql://me:{PASSWORD}@127.0.0.1/kb?table=t&x=1", "takes ['hnsw', 'words']"),
         (f"postgresql://me:{PASSWORD}@127.0.0.1/kb?table=t&hnsw=true", "Say hnsw=yes or hnsw=no"),
         (f"qdrant+http://me:{PASSWORD}@127.0.0.1:9?collection=t", "whether its server runs"),
@@ -90,7 +98,7 @@ def test_what_does_not_belong_together_is_refused(
     ],
 )
 def test_addresses_that_do_not_work_are_one_line_without_the_password(
-    folder: Path, address: str, said: str, capsys: pytest.CaptureFixture[str]
+    documents: Path, address: str, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     capsys.readouterr()
     assert main(["index", "docs", "--kb", "other", "--store", address, "--traceback"]) == 1
@@ -99,7 +107,7 @@ def test_addresses_that_do_not_work_are_one_line_without_the_password(
     errors = [line for line in streams.err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
     assert said in errors[0]
-    assert not (folder / "other").exists()
+    assert not (documents / "other").exists()
 
 
 def test_a_password_has_no_place_in_a_project_file(
@@ -121,7 +129,7 @@ def test_a_password_has_no_place_in_a_project_file(
 
 @pytest.mark.servers
 def test_postgresql_is_reached_with_a_password_from_the_environment(
-    folder: Path,
+    documents: Path,
     postgres: PostgresServer,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

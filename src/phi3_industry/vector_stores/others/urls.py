@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
-from phi3_industry._addresses import holds_secret, masked, without_secrets
+from phi3_industry._addresses import holds_password, holds_secret, masked, without_secrets
 from phi3_industry._optional import import_optional
 from phi3_industry.errors import Phi3IndustryError, StoreError
 
@@ -76,6 +76,8 @@ def _parts(url: str) -> SplitResult:
         _ = parts.port  # a number, or an error
     except ValueError:
         raise _is_none(url) from None
+    if holds_password(url) and parts.password is None:  # it ends too early, at a / ? or #
+        raise _is_none(url)
     return parts
 
 
@@ -91,13 +93,17 @@ def _qdrant(url: str, options: dict[str, str], _: int | None) -> BasePydanticVec
     client = import_optional("qdrant_client", package="qdrant-client", purpose="reach Qdrant")
     where, server = _place(url)
     key = os.environ.get("QDRANT_API_KEY")
-    made = (
-        client.QdrantClient(url=where, api_key=key) if server else client.QdrantClient(path=where)
-    )
-    # local mode has no such index, and warns of it
-    store: BasePydanticVectorStore = package.QdrantVectorStore(
-        options["collection"], client=made, index_doc_id=server
-    )
+    # a server that is down would be said twice: what compares versions does it in a thread
+    told = {"url": where, "api_key": key, "check_compatibility": False}
+    made = client.QdrantClient(**told) if server else client.QdrantClient(path=where)
+    try:
+        # local mode has no such index, and warns of it
+        store: BasePydanticVectorStore = package.QdrantVectorStore(
+            options["collection"], client=made, index_doc_id=server
+        )
+    except BaseException:  # it asks the server whether the collection is there
+        made.close()
+        raise
     return store
 
 
