@@ -66,7 +66,12 @@ class PgvectorDialect(StoreDialect):
         return bool(self.store.hybrid_search)
 
     def check(self) -> None:
-        """Refuse an approximate index that filters would starve, whoever has made it."""
+        """Refuse an approximate index that filters would starve."""
+        if self.store.hnsw_kwargs is not None:
+            self.check_filled()
+
+    def check_filled(self) -> None:
+        """Refuse such an index if somebody else has made it."""
         self.store.get_nodes(node_ids=["-"])  # connects and sets up
         table = (self.store.schema_name, f"data_{self.store.table_name}")
         with self.store.client.connect() as connection:

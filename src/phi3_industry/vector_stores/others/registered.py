@@ -418,7 +418,10 @@ class RegisteredVectorStore(AsyncCalls):
 
     def _check_that_nodes_are_there(self) -> None:
         sample = self._register.sample(_SAMPLE)
-        if sample and not self._read(sample):
+        if not sample:
+            return
+        self._ask("checking", self._dialect.check_filled)
+        if not self._read(sample):
             raise StoreError(
                 f"The register in '{self.path}' knows {self._register.count} nodes, and "
                 f"{self._dialect.place} has none of those that were looked for. It was emptied, "
