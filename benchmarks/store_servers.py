@@ -2,16 +2,24 @@
 
     make test-integration                                          # makes the environment
     .venv-integration/bin/python benchmarks/store_servers.py       # 20,000 nodes
+    .venv-integration/bin/python benchmarks/store_servers.py --million  # ours and pgvector's HNSW
     .venv-integration/bin/python benchmarks/store_servers.py --help  # other sizes, some stores
 
 The nodes and vectors are those of `store_size.py`. Every store but ours is asked through its
 register (`RegisteredVectorStore`), as a knowledge base asks it, one question at a time. "Recall" is
 the share of the true 10 nearest that is found, by a comparison with all vectors. PostgreSQL is
-started here, with fsync and the shared buffers named, and its index is built before the nodes come,
-as LlamaIndex's package does it. Qdrant's local mode compares with all vectors in Python and keeps
-them in memory; a Qdrant server is another thing and was not to be had. Build, size and questions
-of one store are measured before the next one's turn; only the rounds of questions alternate. The
-first number of a size on disk is that of the folder, the second that of the table with its indexes.
+started here, with fsync. Rows are written by LlamaIndex's package in batches of 256. Its index is
+built before the rows come, as that package does it, or with `--index after` when they are there, by
+the same package opening the table again. Qdrant's local mode compares with all vectors in Python
+and keeps them in memory; a Qdrant server is another thing and was not to be had.
+
+Each store has a process of its own, and nodes are made block by block, so that memory does not grow
+with their number. Build, size and questions of one store are measured before the next one's turn;
+only the rounds of questions alternate. The first number of a size on disk is that of the folder,
+then come the table and its indexes. Memory: "client" is what the process that asks holds above
+what it held before it opened the store, for ours all there is; "server" is the sum over
+PostgreSQL's processes, with what they share, such as the shared buffers, counted once (PSS). Files
+in the system's cache count for nobody.
 """
 
 from __future__ import annotations
@@ -19,137 +27,128 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from llama_index.core.vector_stores.types import VectorStoreQuery
 from measuring import print_conditions, print_table
-from store_size import (
-    DIMENSIONS,
-    QUESTIONS_BLOCK,
-    TOP_K,
-    blocks,
-    exact,
-    filters,
-    nodes,
-    recall,
-    size_mb,
-    vectors_of,
-)
+from store_process import Place, ask, client_mb, make_index, opening, write
+from store_size import TOP_K, exact, recall
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from phi3_industry import FaissSQLiteVectorStore
-from phi3_industry.vector_stores.others import RegisteredVectorStore
+from server_processes import MemoryWatch, server_cpu_s, server_mb
+
 from postgres_server import PostgresServer
 
-POSTGRES = "-c shared_buffers=1GB -c maintenance_work_mem=1GB -c max_wal_size=4GB"
-HNSW = {"hnsw_m": 16, "hnsw_ef_construction": 64, "hnsw_ef_search": 40}
-SCAN = {"connect_args": {"options": "-c hnsw.iterative_scan=strict_order"}}
-SITES_OF_NARROW_FILTER = "site 3, year 2003: 1 node in 100"
+NARROW = "site 3, year 2003: 1 node in 100"
+# HNSW's graph of a vector of 384 numbers takes 2.1 kB, and is built slowly if it does not fit
+GRAPH_KB = 3
 
 
 class Bench:
-    """The stores under measurement and what they need."""
+    """The stores under measurement, each with its process, and PostgreSQL."""
 
-    def __init__(self, folder: Path, opened: ExitStack) -> None:
+    def __init__(self, folder: Path, options: argparse.Namespace, opened: ExitStack) -> None:
         self.folder = folder
-        self.opened = opened
-        self._server: PostgresServer | None = None
+        self.options = options
+        self.server: PostgresServer | None = None
+        self._opened = opened
+        self._processes: dict[str, ProcessPoolExecutor] = {}
+        if any(name.startswith("pgvector") for name in options.stores):
+            self.server = PostgresServer(options.postgres)
+            opened.callback(self.server.remove)
 
-    @property
-    def server(self) -> PostgresServer:
-        """PostgreSQL, started when it is first needed."""
-        if self._server is None:
-            self._server = PostgresServer(POSTGRES)
-            self.opened.callback(self._server.remove)
-        return self._server
-
-    def _ours(self) -> Any:
-        return self.opened.enter_context(FaissSQLiteVectorStore(self.folder / "ours"))
-
-    def _qdrant(self) -> Any:
-        import qdrant_client
-        from llama_index.vector_stores.qdrant import QdrantVectorStore
-
-        client = qdrant_client.QdrantClient(":memory:")
-        return self._registered("qdrant", QdrantVectorStore("kb", client=client))
-
-    def _pgvector(self) -> Any:
-        return self._postgres("pgvector")
-
-    def _pgvector_hnsw(self) -> Any:
-        return self._postgres("pgvector_hnsw", hnsw_kwargs=dict(HNSW), create_engine_kwargs=SCAN)
-
-    def _postgres(self, name: str, **settings: Any) -> Any:
-        from llama_index.vector_stores.postgres import PGVectorStore
-
-        url = self.server.url
-        store = PGVectorStore(
-            connection_string=url,
-            async_connection_string=url.replace("postgresql:", "postgresql+asyncpg:"),
-            table_name=name,
-            embed_dim=DIMENSIONS,
-            use_jsonb=True,
-            **settings,
+    def place(self, name: str) -> Place:
+        """What the process of a store is told."""
+        server = self.server_of(name)
+        told = ("shape", "questions", "phase_s", "index", "ef_search")
+        return Place(
+            name=name,
+            folder=self.folder / name,
+            url="" if server is None else server.url,
+            count=self.options.nodes,
+            **{key: getattr(self.options, key) for key in told},
         )
-        self.opened.callback(lambda: store.client.dispose())
-        return self._registered(name, store)
 
-    def _registered(self, name: str, store: Any) -> Any:
-        return self.opened.enter_context(RegisteredVectorStore(self.folder / name, store))
+    def run(self, name: str, call: Callable[..., Any], **settings: Any) -> Any:
+        """Call a function in the process of a store."""
+        if name not in self._processes:
+            process = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+            self._processes[name] = self._opened.enter_context(process)
+        return self._processes[name].submit(call, self.place(name), **settings).result()
 
-    def megabytes(self, name: str) -> str:
-        """Size on disk: of the folder, and of the table with its indexes."""
-        folder = size_mb(self.folder / name)
-        if name == "qdrant":
-            return f"{folder:.0f} + in memory"
-        if not name.startswith("pgvector"):
-            return f"{folder:.0f}"
+    def end(self, name: str) -> None:
+        """End the process of a store; the next call starts another one."""
+        self._processes.pop(name).shutdown()
+
+    def megabytes_of_table(self, name: str) -> str:
+        """Size on disk of a table, and of its indexes."""
         import psycopg2
 
-        connection = psycopg2.connect(self.server.url)
+        connection = psycopg2.connect(self.place(name).url)
         try:
             with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_total_relation_size(%s)", (f"data_{name}",))
-                return f"{folder:.0f} + {cursor.fetchone()[0] / 1e6:.0f}"
+                cursor.execute(
+                    "SELECT pg_table_size(%s), pg_indexes_size(%s)", [f"data_{name}"] * 2
+                )
+                table, indexes = cursor.fetchone()
+                return f"{table / 1e6:.0f} + {indexes / 1e6:.0f}"
         finally:
             connection.close()
 
+    def build(self, name: str) -> dict[str, str]:
+        """Build one store and say what that took."""
+        place, server = self.place(name), self.server_of(name)
+        with MemoryWatch(server) as watch:
+            written, server_s = self._on_server(name, write)
+            figures = {
+                "nodes written per s": f"{place.count / written['s']:.0f}",
+                "rows: s": f"{written['s']:.0f}",
+                "rows: CPU s, client / server": f"{written['CPU s']:.0f} / {server_s}",
+                "index afterwards: s": "-",
+                "index afterwards: server CPU s": "-",
+            }
+            if place.has_index and place.index == "after":
+                seconds, server_s = self._on_server(name, make_index)
+                figures["index afterwards: s"] = f"{seconds:.0f}"
+                figures["index afterwards: server CPU s"] = server_s
+        most = "-" if server is None else f"{watch.most_mb:.0f}"
+        figures["MB at most, client / server"] = f"{written['peak MB']:.0f} / {most}"
+        figures["MB on disk"] = f"{written['folder MB']:.0f}"
+        if server is not None:
+            figures["MB on disk"] += f" + {self.megabytes_of_table(name)}"
+        if name != "qdrant":
+            self.end(name)
+        figures["open s"] = f"{self.run(name, opening):.1f}"
+        print(f"{name}: " + "; ".join(f"{what} {value}" for what, value in figures.items()))
+        sys.stdout.flush()
+        return figures
 
-STORES: dict[str, Callable[[Bench], Any]] = {
-    "ours": Bench._ours,
-    "pgvector": Bench._pgvector,
-    "pgvector_hnsw": Bench._pgvector_hnsw,
-    "qdrant": Bench._qdrant,
-}
+    def _on_server(self, name: str, call: Callable[..., Any]) -> tuple[Any, str]:
+        """Call a function in a store's process; returns the server's CPU seconds as well."""
+        server = self.server_of(name)
+        if server is None:
+            return self.run(name, call), "-"
+        before = server_cpu_s(server.process_id)
+        result = self.run(name, call)
+        return result, f"{server_cpu_s(server.process_id) - before:.0f}"
+
+    def server_of(self, name: str) -> PostgresServer | None:
+        """PostgreSQL, if the store lies in it."""
+        return self.server if name.startswith("pgvector") else None
+
+    def memory(self, name: str) -> str:
+        """What the process that asks and the server hold now, in MB."""
+        server = self.server_of(name)
+        of_server = "-" if server is None else f"{server_mb(server.process_id):.0f}"
+        return f"{self.run(name, client_mb):.0f} / {of_server}"
 
 
-def ask(store: Any, vectors: Any, **settings: Any) -> tuple[list[float], list[list[str]]]:
-    """Ask one question after another; returns milliseconds and what was found."""
-    taken, found = [], []
-    for vector in vectors:
-        query = VectorStoreQuery(
-            query_embedding=vector.tolist(), similarity_top_k=TOP_K, **settings
-        )
-        began = time.perf_counter()
-        answer = store.query(query)
-        taken.append((time.perf_counter() - began) * 1e3)
-        found.append(list(answer.ids))
-    return taken, found
-
-
-def exact_among(shape: str, count: int, questions: Any, wanted: Any) -> list[list[str]]:
-    """The true nearest among the nodes of some numbers."""
-    similar = [
-        np.where(wanted(np.arange(first, first + len(block))), questions @ block.T, -np.inf)
-        for first, block in blocks(shape, count)
-    ]
-    best = np.argsort(-np.hstack(similar), axis=1)[:, :TOP_K]
-    return [[f"node-{number}" for number in row] for row in best]
+STORES = ("ours", "pgvector", "pgvector_hnsw", "qdrant")
 
 
 def percentiles(milliseconds: list[float]) -> str:
@@ -157,51 +156,80 @@ def percentiles(milliseconds: list[float]) -> str:
     return f"{p50:.1f} / {p95:.1f}"
 
 
-def main() -> None:
+def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--nodes", type=int, default=20_000)
+    parser.add_argument(
+        "--million",
+        action="store_true",
+        help="1,000,000 nodes, ours and pgvector_hnsw, its index built after the rows",
+    )
     parser.add_argument("--questions", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--phase-s", type=float, default=600.0, help="ask no longer in one go")
     parser.add_argument("--shape", choices=("easy", "hard"), default="hard")
     parser.add_argument("--stores", nargs="+", choices=STORES, default=list(STORES))
+    parser.add_argument(
+        "--index",
+        choices=("before", "after"),
+        default="before",
+        help="build pgvector's HNSW index before the rows come, as LlamaIndex's package does, or "
+        "after them",
+    )
+    parser.add_argument("--ef-search", type=int, default=40, help="of HNSW")
+    parser.add_argument("--shared-buffers", default="1GB", help="PostgreSQL's (default: 1GB)")
+    parser.add_argument(
+        "--workers", type=int, default=0, help="processes that help to build the index"
+    )
     parser.add_argument("--folder", type=Path, help="where to work (default: a temporary one)")
     parser.set_defaults(clock="wall")
     options = parser.parse_args()
+    if options.million:
+        options.nodes, options.index = 1_000_000, "after"
+        options.stores = ["ours", "pgvector_hnsw"]
+    options.postgres = postgres_settings(options)
+    return options
+
+
+def postgres_settings(options: argparse.Namespace) -> str:
+    """Settings of a server that is to build an index of so many nodes in memory."""
+    work_mb = max(1024, options.nodes * GRAPH_KB // 1024)
+    return (
+        f"-c shared_buffers={options.shared_buffers} -c maintenance_work_mem={work_mb}MB "
+        f"-c max_parallel_maintenance_workers={options.workers} "
+        "-c max_wal_size=4GB -c checkpoint_timeout=30min"
+    )
+
+
+def main() -> None:
+    options = read_options()
     print_conditions(options)
-    print(f"PostgreSQL: {POSTGRES}; HNSW: {HNSW}; filter: {SITES_OF_NARROW_FILTER}\n")
+    print(f"HNSW: m 16, ef_construction 64; filter: {NARROW}\n", flush=True)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder, ExitStack() as opened:
-        measure(Bench(Path(folder), opened), options)
+        measure(Bench(Path(folder), options, opened), options)
 
 
 def measure(bench: Bench, options: argparse.Namespace) -> None:
-    shape, count = options.shape, options.nodes
-    questions = vectors_of(shape, QUESTIONS_BLOCK, options.questions)
-    truth = exact(shape, count, options.questions)
-    filtered = exact_among(
-        shape, count, questions, lambda numbers: (numbers % 20 == 3) & (numbers % 25 == 3)
-    )
-    stores, figures = {}, {name: {} for name in options.stores}
-    for name in options.stores:
-        stores[name] = STORES[name](bench)
-        began = time.perf_counter()
-        stores[name].add(nodes(shape, count))
-        figures[name]["nodes written per s"] = f"{count / (time.perf_counter() - began):.0f}"
-        stores[name].close()  # folds SQLite's log into its file; the next question opens it again
-        figures[name]["MB on disk"] = bench.megabytes(name)
-        ask(stores[name], questions[:5])  # builds what is built at the first question
-    taken: dict[tuple[str, str], list[float]] = {}
+    truth = {
+        False: exact(options.shape, options.nodes, options.questions),
+        True: exact(options.shape, options.nodes, options.questions, among=lambda n: n % 100 == 3),
+    }
+    figures = {name: bench.build(name) for name in options.stores}
+    taken: dict[tuple[str, bool], list[float]] = {}
     for number in range(options.rounds):
         for name in options.stores if number % 2 == 0 else options.stores[::-1]:
-            plain, found = ask(stores[name], questions)
-            narrow, among = ask(stores[name], questions, filters=filters("narrow"))
-            taken.setdefault((name, "plain"), []).extend(plain)
-            taken.setdefault((name, "narrow"), []).extend(narrow)
-            figures[name]["recall"] = f"{recall(found, truth):.3f}"
-            figures[name]["recall, filtered"] = f"{recall(among, filtered):.3f}"
+            for narrow, kind in ((False, ""), (True, ", filtered")):
+                milliseconds, found = bench.run(name, ask, narrow=narrow)
+                taken.setdefault((name, narrow), []).extend(milliseconds)
+                known = truth[narrow][: len(found)]
+                figures[name][f"recall@{TOP_K}{kind}"] = f"{recall(found, known):.3f}"
     for name in options.stores:
-        figures[name]["query ms, p50 / p95"] = percentiles(taken[name, "plain"])
-        figures[name]["filtered ms, p50 / p95"] = percentiles(taken[name, "narrow"])
+        for narrow, kind in ((False, "query"), (True, "filtered query")):
+            figures[name][f"{kind} ms, p50 / p95"] = percentiles(taken[name, narrow])
+            figures[name][f"{kind}: questions asked"] = str(len(taken[name, narrow]))
+        figures[name]["client / server MB, asking"] = bench.memory(name)
     rows = list(figures[options.stores[0]])
+    print()
     print_table(
         ["", *options.stores], [[row, *(figures[n][row] for n in options.stores)] for row in rows]
     )

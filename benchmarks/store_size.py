@@ -266,16 +266,23 @@ def change(side: str, folder: Path, shape: str, count: int) -> dict[str, float]:
     }
 
 
-def exact(shape: str, count: int, questions: int) -> list[list[str]]:
-    """The true nearest, block by block."""
+def exact(
+    shape: str,
+    count: int,
+    questions: int,
+    *,
+    among: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.bool_]] | None = None,
+) -> list[list[str]]:
+    """The true nearest, block by block; of the nodes whose numbers pass, if that is asked."""
     vectors = vectors_of(shape, QUESTIONS_BLOCK, questions)
     best_values = np.full((questions, TOP_K), -np.inf, dtype=np.float32)
     best = np.zeros((questions, TOP_K), dtype=np.int64)
     for first, block in blocks(shape, count):
+        own = np.arange(first, first + len(block))
+        if among is not None:
+            block, own = block[among(own)], own[among(own)]
         values = np.hstack([best_values, vectors @ block.T])
-        numbers = np.hstack(
-            [best, np.broadcast_to(np.arange(first, first + len(block)), (questions, len(block)))]
-        )
+        numbers = np.hstack([best, np.broadcast_to(own, (questions, len(own)))])
         order = np.argsort(-values, axis=1)[:, :TOP_K]
         best_values = np.take_along_axis(values, order, axis=1)
         best = np.take_along_axis(numbers, order, axis=1)

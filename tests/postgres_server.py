@@ -54,6 +54,24 @@ class PostgresServer:
         """Where clients find it."""
         return f"postgresql://{self.user}@{self.host}:{self.port}/{self.database}"
 
+    @property
+    def process_id(self) -> int:
+        """The process that all its others belong to."""
+        return int((self._data / "postmaster.pid").read_text().splitlines()[0])
+
+    def demand_password(self, *, user: str, password: str) -> None:
+        """Make a user who may do anything, with a password; the others need none."""
+        import psycopg2
+
+        rules = self._data / "pg_hba.conf"
+        rules.write_text(f"host all {user} {self.host}/32 scram-sha-256\n{rules.read_text()}")
+        connection = psycopg2.connect(self.url)
+        with connection, connection.cursor() as cursor:
+            cursor.execute(f"CREATE ROLE {user} SUPERUSER LOGIN PASSWORD %s", [password])
+        connection.close()
+        self._run("pg_ctl", "-D", self._data, "-m", "fast", "-w", "stop")  # the rules are read anew
+        self.start()
+
     def start(self) -> None:
         """Start it and wait until it answers."""
         settings = f"-h {self.host} -p {self.port} -k {self.folder} {self._options}"

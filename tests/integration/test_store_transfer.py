@@ -225,3 +225,7 @@ def test_stores_are_made_by_their_addresses(postgres: Any, tmp_path: Path) -> No
             assert store.supports_text_search is ("words" in address)
         if "postgresql" in address:
             made.client.dispose()
+            bare = vector_store_from_url(f"{postgres.url}?table=by_address", dimensions=64)
+            with pytest.raises(StoreError, match=r"has an HNSW index.*Say hnsw=yes in the address"):
+                open_store(tmp_path / str(number), vector_store=bare)
+            bare.client.dispose()

@@ -16,10 +16,11 @@ import phi3_industry
 PACKAGE = Path(phi3_industry.__file__).parent
 
 # DESIGN: imports point one way. For each room, the rooms that it may import.
-EVERYWHERE = {"errors", "_optional"}
+EVERYWHERE = {"errors", "_optional", "_addresses"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "_optional": set(),
+    "_addresses": set(),
     "models": set(),
     "engines": {"models"},
     "llms": {"engines", "models"},

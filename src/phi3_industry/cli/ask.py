@@ -11,6 +11,7 @@ from phi3_industry.cli.command import Command, CommandLineError, ExitCode
 from phi3_industry.cli.console import Console
 from phi3_industry.cli.options import add_server_key, add_settings
 from phi3_industry.cli.parts import check_places, load_llm, open_knowledge_base
+from phi3_industry.cli.stores import chosen_store
 
 __all__ = ["COMMAND"]
 
@@ -24,7 +25,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="a conversation: follow-up questions are understood by what was said before",
     )
-    add_settings(parser, "kb", "embedding", "strategy", "top_k", "adapter")
+    add_settings(parser, "kb", "store", "embedding", "strategy", "top_k", "adapter")
     add_settings(parser, "model", "quantization", "device", "base_url", "served_model")
     add_server_key(parser)
 
@@ -34,7 +35,11 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
     question = _question(arguments)
     check_places(arguments)
     with open_knowledge_base(
-        arguments.kb, console, embedding=arguments.embedding, read_only=True
+        arguments.kb,
+        console,
+        store=chosen_store(arguments, console),
+        embedding=arguments.embedding,
+        read_only=True,
     ) as knowledge_base:
         engine = knowledge_base.as_query_engine(
             load_llm(arguments, console),

@@ -11,7 +11,8 @@ from typing import Literal
 
 from phi3_industry.cli.console import Console
 from phi3_industry.cli.failures import explain
-from phi3_industry.cli.parts import load_llm, open_knowledge_base
+from phi3_industry.cli.parts import holds_knowledge_base, load_llm, open_knowledge_base
+from phi3_industry.cli.stores import chosen_store
 
 __all__ = ["Finding", "check_project"]
 
@@ -71,17 +72,23 @@ def _documents(arguments: argparse.Namespace, _: Console) -> _Found:
 def _knowledge_base(arguments: argparse.Namespace, console: Console) -> _Found:
     from phi3_industry.vector_stores import FaissSQLiteVectorStore
 
-    if not (Path(arguments.kb) / "store.sqlite").is_file():
+    if not holds_knowledge_base(arguments.kb):
         return "note", (
             f"There is none in '{arguments.kb}' yet. Build it with: phi3-industry index DOCUMENTS"
         )
     with open_knowledge_base(
-        arguments.kb, console, embedding=arguments.embedding, read_only=True
+        arguments.kb,
+        console,
+        store=chosen_store(arguments, console),
+        embedding=arguments.embedding,
+        read_only=True,
     ) as knowledge_base:
         store = knowledge_base.vector_store
         documents = len(knowledge_base.documents)
         content = f"{arguments.kb}: {documents} documents, {store.count} nodes"
-        if not (arguments.verify and isinstance(store, FaissSQLiteVectorStore)):
+        if not isinstance(store, FaissSQLiteVectorStore):
+            return "ok", f"{content} in {store.place}, of which some were looked for and are there"
+        if not arguments.verify:
             return "ok", f"{content} (--verify compares all of it with its checksums)"
         with console.working("Reading the whole knowledge base"):
             report = store.verify()

@@ -17,6 +17,7 @@ from phi3_industry.cli.parts import (
     open_knowledge_base,
     whole_file,
 )
+from phi3_industry.cli.stores import chosen_store
 
 if TYPE_CHECKING:
     from phi3_industry.evaluation.costs import Prices
@@ -26,7 +27,7 @@ __all__ = ["COMMAND"]
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_settings(parser, "kb", "embedding", "adapter", "top_k", positional="questions")
+    add_settings(parser, "kb", "store", "embedding", "adapter", "top_k", positional="questions")
     add_settings(parser, "model", "quantization", "device", "base_url", "served_model")
     add_server_key(parser)
     add_settings(parser, "glossary", "workers")
@@ -57,7 +58,11 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
 
     questions = load_questions(arguments.questions)
     with open_knowledge_base(
-        arguments.kb, console, embedding=arguments.embedding, read_only=True
+        arguments.kb,
+        console,
+        store=chosen_store(arguments, console),
+        embedding=arguments.embedding,
+        read_only=True,
     ) as knowledge_base:
         engine = knowledge_base.as_query_engine(
             load_llm(arguments, console),

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from phi3_industry import __version__
+from phi3_industry._addresses import masked
 from phi3_industry.cli import installation
 from phi3_industry.cli.checkup import Finding, check_project
 from phi3_industry.cli.command import Command, ExitCode
@@ -28,7 +29,8 @@ _WIDTH = 88
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_settings(parser, "kb", "embedding", "adapter", "questions", "train_questions", "strategy")
+    add_settings(parser, "kb", "store", "embedding", "adapter", "questions", "train_questions")
+    add_settings(parser, "strategy")
     add_settings(parser, "model", "quantization", "device", "base_url", "served_model")
     add_server_key(parser)
     parser.add_argument(
@@ -93,6 +95,8 @@ def _show_settings(
     settings = []
     for setting in SETTINGS.values():
         value, origin = getattr(arguments, setting.key), arguments.origins[setting.key]
+        if setting.kind == "store":
+            value = masked(value)
         settings.append({"name": setting.name, "value": value, "origin": origin})
         short = "project file" if origin == str(path) else origin
         if short != "default" or (value is not None and not setting.table):

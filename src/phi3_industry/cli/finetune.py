@@ -10,6 +10,7 @@ from phi3_industry.cli.command import Command, CommandLineError, ExitCode
 from phi3_industry.cli.console import Console
 from phi3_industry.cli.options import add_settings
 from phi3_industry.cli.parts import check_places, choose_threads, open_knowledge_base
+from phi3_industry.cli.stores import chosen_store
 
 if TYPE_CHECKING:
     from phi3_industry.finetuning.training_set import TrainingSet
@@ -24,7 +25,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume", action="store_true", help="go on with an interrupted run of the same settings"
     )
     add_settings(parser, "glossary", "conversations", "replay")
-    add_settings(parser, "kb", "embedding", "model", "quantization", "device")
+    add_settings(parser, "kb", "store", "embedding", "model", "quantization", "device")
     add_settings(parser, "rank", "epochs", "learning_rate", "patience", "packing", "tensorboard")
     add_settings(parser, "seed")
 
@@ -66,7 +67,11 @@ def _build(arguments: argparse.Namespace, console: Console) -> TrainingSet:
         model=arguments.model, quantization=arguments.quantization, device=arguments.device
     )
     with open_knowledge_base(
-        arguments.kb, console, embedding=arguments.embedding, read_only=True
+        arguments.kb,
+        console,
+        store=chosen_store(arguments, console),
+        embedding=arguments.embedding,
+        read_only=True,
     ) as knowledge_base:
         builder = TrainingSetBuilder(knowledge_base, llm=llm, seed=arguments.seed)
         return builder.build(

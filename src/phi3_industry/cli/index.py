@@ -12,6 +12,7 @@ from phi3_industry.cli.command import Command, CommandLineError, ExitCode
 from phi3_industry.cli.console import Console
 from phi3_industry.cli.options import add_settings
 from phi3_industry.cli.parts import open_knowledge_base
+from phi3_industry.cli.stores import chosen_store
 
 if TYPE_CHECKING:
     from phi3_industry.knowledge_base import IngestReport, KnowledgeBase
@@ -23,7 +24,10 @@ _SHOWN = 20
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add_settings(
-        parser, "kb", "embedding", "summaries", "refresh", positional="documents", many=True
+        parser,
+        *("kb", "store", "embedding", "summaries", "refresh"),
+        positional="documents",
+        many=True,
     )
     parser.add_argument(
         "--query",
@@ -38,7 +42,11 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
     _check(arguments)
     started = time.monotonic()
     with open_knowledge_base(
-        arguments.kb, console, embedding=arguments.embedding, summaries=arguments.summaries
+        arguments.kb,
+        console,
+        store=chosen_store(arguments, console),
+        embedding=arguments.embedding,
+        summaries=arguments.summaries,
     ) as knowledge_base:
         reports = [
             (source, _ingest(knowledge_base, source, arguments, console))
@@ -116,6 +124,7 @@ COMMAND = Command(
     examples=(
         "documents",
         "documents --refresh --kb kb",
+        'documents --kb kb --store "postgresql://me@127.0.0.1/kb?table=kb"',
         'sqlite:///plant.db --query "SELECT * FROM pumps ORDER BY tag" --name pumps',
     ),
     add_arguments=_add_arguments,

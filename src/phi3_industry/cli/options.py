@@ -36,6 +36,7 @@ _METAVARS = {
     "file": "FILE",
     "folder": "FOLDER",
     "paths": "FILE",
+    "store": "ADDRESS",
     "count": "N",
     "whole": "N",
     "amount": "X",

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from phi3_industry._addresses import masked
 from phi3_industry.cli.console import Console
+from phi3_industry.cli.stores import IN_THE_FOLDER, check_store, opened_store, vector_length
 from phi3_industry.errors import AdapterError, StoreError
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ __all__ = [
     "check_file_to_write",
     "check_places",
     "choose_threads",
+    "holds_knowledge_base",
     "load_llm",
     "open_knowledge_base",
     "whole_file",
@@ -30,14 +33,17 @@ def check_places(arguments: argparse.Namespace) -> None:
     """Check, before anything is loaded, that what is to be read is there.
 
     Raises:
-        StoreError: There is no knowledge base.
+        StoreError: There is no knowledge base, or its nodes lie elsewhere.
         AdapterError: There is no adapter folder, and no server that could have it.
     """
-    if not (Path(arguments.kb) / "store.sqlite").is_file():
+    elsewhere = None if arguments.store == IN_THE_FOLDER else arguments.store
+    if not holds_knowledge_base(arguments.kb):
         raise StoreError(
             f"There is no knowledge base in '{arguments.kb}'. Build it with: phi3-industry index "
             f"DOCUMENTS --kb {arguments.kb}"
+            + (f' --store "{masked(elsewhere)}"' if elsewhere else "")
         )
+    check_store(arguments.kb, elsewhere, option="--store")
     adapter = getattr(arguments, "adapter", None)  # finetune makes one
     if adapter is None or arguments.base_url is not None:
         return
@@ -48,25 +54,59 @@ def check_places(arguments: argparse.Namespace) -> None:
         )
 
 
+def holds_knowledge_base(folder: str) -> bool:
+    """Tell whether a folder holds a knowledge base, or the register of one."""
+    from phi3_industry.vector_stores.others.register import REGISTER_NAME
+    from phi3_industry.vector_stores.schema import DATABASE_NAME
+
+    return any((Path(folder) / name).is_file() for name in (DATABASE_NAME, REGISTER_NAME))
+
+
+@contextmanager
 def open_knowledge_base(
     path: str,
     console: Console,
     *,
+    store: str | None = None,
     embedding: str = "embedded",
     read_only: bool = False,
     summaries: str | None = None,
-) -> KnowledgeBase:
-    """Open a knowledge base."""
-    with console.working("Opening the knowledge base"):
-        from phi3_industry.embeddings import load_embedding
-        from phi3_industry.knowledge_base import KnowledgeBase
+) -> Iterator[KnowledgeBase]:
+    """Open a knowledge base, and close it and its store afterwards.
 
-        return KnowledgeBase.open(
-            path,
-            embed_model=load_embedding(embedding),
-            read_only=read_only,
-            summaries=summaries,
-        )
+    Args:
+        path: Its folder.
+        console: Where to show that it takes its time.
+        store: The address of the vector store that its nodes lie in; ``None`` if they lie in the
+            folder.
+        embedding: The name of its embedding.
+        read_only: Never write.
+        summaries: What is shown above each passage of its document.
+
+    Raises:
+        StoreError: It cannot be opened, or its nodes lie elsewhere.
+    """
+    with ExitStack() as opened:
+        with console.working("Opening the knowledge base"):
+            from phi3_industry.embeddings import load_embedding
+            from phi3_industry.knowledge_base import KnowledgeBase
+
+            embed_model = load_embedding(embedding)
+            vector_store = opened.enter_context(
+                opened_store(
+                    path, store, option="--store", dimensions=lambda: vector_length(embed_model)
+                )
+            )
+            knowledge_base = opened.enter_context(
+                KnowledgeBase.open(
+                    path,
+                    embed_model=embed_model,
+                    vector_store=vector_store,
+                    read_only=read_only,
+                    summaries=summaries,
+                )
+            )
+        yield knowledge_base
 
 
 def load_llm(arguments: argparse.Namespace, console: Console) -> Phi3LLM:

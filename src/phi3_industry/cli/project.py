@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from phi3_industry._addresses import holds_secret, moved
 from phi3_industry.cli.settings import SETTINGS, TABLES, Setting
 from phi3_industry.errors import ConfigurationError
 
@@ -24,6 +25,7 @@ _TYPES = {
     "text": "a text",
     "model": "a text",
     "adapter": "a text",
+    "store": "a text",
     "file": "a path",
     "folder": "a path",
     "paths": "a path or a list of paths",
@@ -145,9 +147,21 @@ class _Reader:
                 ]
             case "adapter":
                 return value if value in adapters else self._place(value)
+            case "store":
+                return self._store(setting, value)
             case "model" if (self.path.parent / Path(value).expanduser()).is_dir():
                 return self._place(value)
         return value
+
+    def _store(self, setting: Setting, address: str) -> str:
+        if holds_secret(address):
+            raise self._error(
+                setting.name,
+                "it holds a password, which a file that is copied and versioned should not. Take "
+                "it out there: PostgreSQL's client looks into PGPASSWORD and ~/.pgpass, and a key "
+                "of Qdrant is taken from QDRANT_API_KEY.",
+            )
+        return moved(address, self._place)
 
     def _place(self, path: str) -> str:
         return shown_path(self.path.parent / Path(path).expanduser())

@@ -13,10 +13,10 @@ __all__ = ["SETTINGS", "TABLES", "Kind", "Setting"]
 
 Kind = Literal[
     "text", "model", "adapter", "file", "folder", "paths", "choice", "count", "whole", "amount",
-    "switch",
+    "switch", "store",
 ]  # fmt: skip
 """What a value is. ``model`` is a folder or a name; ``adapter`` likewise, names being those of the
-project file; ``count`` is at least 1, ``amount`` above 0."""
+project file; ``count`` is at least 1, ``amount`` above 0; ``store`` is ``folder`` or an address."""
 
 TABLES = {
     "": "What the commands share.",
@@ -95,6 +95,13 @@ _ALL = (
         kind="folder",
         default="kb",
         help="the knowledge base",
+    ),
+    Setting(
+        key="store",
+        kind="store",
+        default="folder",
+        help="where its nodes lie: in its folder, or in another vector store, by an address such "
+        "as postgresql://me@127.0.0.1/kb?table=kb or qdrant+http://127.0.0.1:6333?collection=kb",
     ),
     Setting(
         key="embedding",

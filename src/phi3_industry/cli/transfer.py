@@ -10,6 +10,7 @@ from typing import Any
 
 from phi3_industry.cli.command import Command, ExitCode
 from phi3_industry.cli.console import Console
+from phi3_industry.cli.stores import opened_store
 from phi3_industry.errors import StoreError
 
 __all__ = ["COMMAND"]
@@ -37,14 +38,25 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
     if not Path(arguments.source).is_dir():
         raise StoreError(f"There is no knowledge base in '{arguments.source}'.")
     with ExitStack() as opened:
+
+        def opened_at(folder: str, address: str | None, option: str, length: int | None) -> Any:
+            return opened.enter_context(
+                opened_store(folder, address, option=option, dimensions=lambda: length)
+            )
+
         source = open_store(
             arguments.source,
-            vector_store=_store(opened, arguments.source_store, arguments.source, None),
+            vector_store=opened_at(arguments.source, arguments.source_store, "--from", None),
             read_only=True,
         )
         opened.callback(source.close)
-        made = _store(opened, arguments.target_store, arguments.target, source.dimensions)
-        target = open_store(arguments.target, identity=source.stored_identity, vector_store=made)
+        target = open_store(
+            arguments.target,
+            identity=source.stored_identity,
+            vector_store=opened_at(
+                arguments.target, arguments.target_store, "--to", source.dimensions
+            ),
+        )
         opened.callback(target.close)
         report = transfer(source, target, show_progress=console.shows_progress)
     console.show(report)
@@ -52,31 +64,12 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
     return ExitCode.DONE
 
 
-def _store(opened: ExitStack, address: str | None, folder: str, dimensions: int | None) -> Any:
-    """Make the store of an address; its register knows the vectors' length, if there is one."""
-    from phi3_industry.vector_stores.others import vector_store_from_url
-    from phi3_industry.vector_stores.others.register import registered_dimensions
-
-    if address is None:
-        return None
-    store = vector_store_from_url(address, dimensions=dimensions or registered_dimensions(folder))
-    opened.callback(_close, store)
-    return store
-
-
-def _close(store: Any) -> None:
-    for name in ("close", "dispose"):
-        close = getattr(store.client, name, None)
-        if callable(close):
-            close()
-
-
 COMMAND = Command(
     summary="copy a knowledge base from one vector store to another",
     description=(
         "Copy texts, metadata, relationships, content hashes and vectors; nothing is embedded or\n"
         "read anew. At the end both are compared. What was interrupted goes on when it is run\n"
-        "again. Give the copy's store to KnowledgeBase.open(vector_store=...) afterwards."
+        "again. Give the copy's address as --store to the other commands afterwards."
     ),
     examples=('kb copy --to "qdrant+http://127.0.0.1:6333?collection=kb"',),
     add_arguments=_add_arguments,

@@ -90,5 +90,7 @@ def test_bash_completes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 
     assert completed("phi3-industry", "") >= set(COMMANDS)
     assert completed("phi3-industry", "ask", "--str") == {"--strategy"}
+    assert completed("phi3-industry", "ask", "--sto") == {"--store"}
+    assert completed("phi3-industry", "ask", "--store", "man") == set()
     assert "rag_fine_tuned" in completed("phi3-industry", "ask", "--strategy", "")
     assert completed("phi3-industry", "index", "--kb", "man") == {"manuals"}

@@ -100,6 +100,21 @@ def test_a_path_inside_the_working_folder_is_shown_from_there(project: Path) -> 
     assert resolved(project, 'documents = "inside/docs"', "index").documents == ["docs"]
 
 
+def test_the_folder_of_a_store_begins_where_the_file_lies(project: Path) -> None:
+    found = {
+        address: resolved(project, f'store = "{address}"', "ask", "x").store
+        for address in (
+            "qdrant:nodes?collection=a",
+            "qdrant+http://127.0.0.1:6333?collection=a",
+            "postgresql://me@127.0.0.1/kb?table=a",
+            "folder",
+        )
+    }
+    there = f"qdrant:{project / 'nodes'}?collection=a"
+    assert list(found.values()) == [there, *list(found)[1:]]
+    assert resolved(project, "", "ask", "x").store == "folder"
+
+
 # --- what is wrong is named ---------------------------------------------------------------------
 
 
@@ -117,6 +132,8 @@ def test_a_path_inside_the_working_folder_is_shown_from_there(project: Path) -> 
         ("model = 3", "it must be a text, and is 3."),
         ('model = ""', "it must be a text, and is ''."),
         ("documents = [1]", "it must be a path or a list of paths"),
+        ('store = "postgresql://me:secret@db/kb?table=a"', "key 'store': it holds a password"),
+        ("store = 3", "key 'store': it must be a text, and is 3."),
         ('strategy = "best"', "it must be one of auto, base, rag, fine_tuned, rag_fine_tuned"),
         ("[finetune]\nlearning_rate = -1", "it must be a number above 0, and is -1."),
         ("[finetune]\nlearning_rate = inf", "it must be a number above 0, and is inf."),

@@ -12,7 +12,7 @@ from phi3_industry.errors import StoreCorruptError, StoreError, StoreLockedError
 from phi3_industry.vector_stores.others.register import (
     REGISTER_NAME,
     Register,
-    registered_dimensions,
+    registered_properties,
 )
 
 
@@ -87,8 +87,8 @@ def test_it_is_the_same_when_it_is_opened_again(register: Register, tmp_path: Pa
     with pytest.raises(StoreError, match="was opened read-only"):
         reader.clear()
     reader.close()
-    assert registered_dimensions(tmp_path / "kb") == 4
-    assert registered_dimensions(tmp_path) is None
+    assert registered_properties(tmp_path / "kb")["dimensions"] == 4
+    assert registered_properties(tmp_path) == {}
     register.clear()
     assert (register.properties, register.all_node_ids()) == ({}, [])
 

@@ -57,6 +57,13 @@ class StoreDialect:
             StoreError: Says what to set up otherwise.
         """
 
+    def check_filled(self) -> None:
+        """Refuse likewise a store that has nodes; one without them is not contacted for it.
+
+        Raises:
+            StoreError: Says what to set up otherwise.
+        """
+
     def check_node(self, node: BaseNode) -> None:
         """Refuse a node that the store cannot keep whole.
 

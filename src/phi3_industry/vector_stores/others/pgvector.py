@@ -39,6 +39,10 @@ _INSIDE_LISTS = (FilterOperator.CONTAINS, FilterOperator.ANY, FilterOperator.ALL
 # Texts that every collation puts into the same order.
 _DATE = re.compile(r"\d{4}-\d{2}(-\d{2}([T ]\d{2}:\d{2}(:\d{2})?)?)?")
 _ITERATIVE_SCAN = "SELECT current_setting('hnsw.iterative_scan', true)"
+_HNSW_INDEXES = (
+    "SELECT count(*) FROM pg_indexes WHERE schemaname = %s AND tablename = %s "
+    "AND indexdef LIKE '%% USING hnsw %%'"
+)
 
 
 class PgvectorDialect(StoreDialect):
@@ -63,16 +67,22 @@ class PgvectorDialect(StoreDialect):
 
     def check(self) -> None:
         """Refuse an approximate index that filters would starve."""
-        if self.store.hnsw_kwargs is None:
-            return
+        if self.store.hnsw_kwargs is not None:
+            self.check_filled()
+
+    def check_filled(self) -> None:
+        """Refuse such an index if somebody else has made it."""
         self.store.get_nodes(node_ids=["-"])  # connects and sets up
+        table = (self.store.schema_name, f"data_{self.store.table_name}")
         with self.store.client.connect() as connection:
             mode = connection.exec_driver_sql(_ITERATIVE_SCAN).scalar()
-        if mode in (None, "", "off"):
+            indexes = connection.exec_driver_sql(_HNSW_INDEXES, table).scalar()
+        if indexes and mode in (None, "", "off"):
             raise StoreError(
                 f"{self.place} has an HNSW index, and hnsw.iterative_scan is off: a filter would "
-                "let fewer nodes through than there are. Pass create_engine_kwargs={'connect_args':"
-                " {'options': '-c hnsw.iterative_scan=strict_order'}} (pgvector 0.8 or later)."
+                "let fewer nodes through than there are. Say hnsw=yes in the address, or pass "
+                "create_engine_kwargs={'connect_args': {'options': "
+                "'-c hnsw.iterative_scan=strict_order'}} (pgvector 0.8 or later)."
             )
 
     def check_node(self, node: BaseNode) -> None:

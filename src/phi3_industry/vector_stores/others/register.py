@@ -22,7 +22,7 @@ from phi3_industry.errors import StoreCorruptError, StoreError
 from phi3_industry.vector_stores.lock import WriterLock
 from phi3_industry.vector_stores.schema import sync_folder
 
-__all__ = ["REGISTER_NAME", "Register", "registered_dimensions"]
+__all__ = ["REGISTER_NAME", "Register", "registered_properties"]
 
 REGISTER_NAME = "register.sqlite"
 
@@ -342,13 +342,17 @@ def _put(connection: sqlite3.Connection, nodes: Iterable[tuple[str, str | None]]
         )
 
 
-def registered_dimensions(folder: str | PathLike[str]) -> int | None:
-    """Return the length of the vectors that a folder's register is of; ``None`` without one."""
+def registered_properties(folder: str | PathLike[str]) -> dict[str, Any]:
+    """Return what a folder's register knows of its store; nothing if there is no register.
+
+    Returns:
+        Values by name: ``place``, what of the store the nodes lie in, and ``dimensions``, the
+        length of the vectors, among them. A register without nodes has none.
+    """
     if not (Path(folder) / REGISTER_NAME).exists():
-        return None
+        return {}
     register = Register(Path(folder), read_only=True)
     try:
-        dimensions: int | None = register.properties.get("dimensions")
-        return dimensions
+        return register.properties
     finally:
         register.close()

@@ -138,6 +138,11 @@ class RegisteredVectorStore(AsyncCalls):
         return store
 
     @property
+    def place(self) -> str:
+        """What of the store the nodes lie in, such as its table; not where its server is."""
+        return self._dialect.place
+
+    @property
     def metric(self) -> Metric:
         """How vectors are compared."""
         return _METRIC
@@ -413,7 +418,10 @@ class RegisteredVectorStore(AsyncCalls):
 
     def _check_that_nodes_are_there(self) -> None:
         sample = self._register.sample(_SAMPLE)
-        if sample and not self._read(sample):
+        if not sample:
+            return
+        self._ask("checking", self._dialect.check_filled)
+        if not self._read(sample):
             raise StoreError(
                 f"The register in '{self.path}' knows {self._register.count} nodes, and "
                 f"{self._dialect.place} has none of those that were looked for. It was emptied, "
@@ -517,7 +525,7 @@ class RegisteredVectorStore(AsyncCalls):
                     self._dialect.place,
                     what,
                     wait,
-                    error,
+                    _in_short(error),
                 )
                 time.sleep(wait)
         raise AssertionError("the last try returns or raises")
@@ -536,7 +544,8 @@ class RegisteredVectorStore(AsyncCalls):
 
 def _in_short(error: BaseException) -> str:
     """Leave out what some packages append: the whole statement with texts and vectors."""
-    said = str(error).partition("\n[SQL:")[0].strip().rstrip(".")
+    said = str(error).partition("\n[SQL:")[0].partition("\n(Background on this error")[0]
+    said = " ".join(said.split()).rstrip(".")
     return said if len(said) <= _SAID_CHARS else f"{said[:_SAID_CHARS]} …"
 
 
