@@ -34,6 +34,7 @@ from phi3_industry.finetuning.new_adapter import (
     save_adapter,
     take_back,
 )
+from phi3_industry.finetuning.packed_attention import use_row_attention
 from phi3_industry.finetuning.preflight import PreflightReport
 from phi3_industry.finetuning.processes import ThisProcess, share_rows
 from phi3_industry.finetuning.progress import CURVE_NAME, SPIKE_STEPS, Watcher
@@ -227,7 +228,9 @@ def _trainer(
     acceleration = choose_acceleration(
         device=loaded.device, dtype=loaded.dtype, quantization=loaded.quantization
     )
-    if acceleration.attention != loaded.attention:
+    if config.packing and acceleration.attention == "sdpa":
+        use_row_attention(loaded.model)
+    elif acceleration.attention != loaded.attention:
         loaded.model.set_attn_implementation(acceleration.attention)
     callbacks: list[Any] = [watcher]
     if config.early_stopping_patience is not None:

@@ -10,6 +10,7 @@ import pytest
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from phi3_industry.finetuning.examples import TokenizedRow, tokenize_rows
+from phi3_industry.finetuning.packed_attention import use_row_attention
 from phi3_industry.finetuning.slice_scores import score_slices
 from phi3_industry.finetuning.trainer import LoraFinetuneEngine
 from phi3_industry.finetuning.training_set import TrainingSet
@@ -49,6 +50,55 @@ def test_each_row_has_the_loss_that_it_has_alone(
 ) -> None:
     alone = [score_slices(loaded.model, [row], ["x"])["x"].loss for row in rows]
     assert packed_losses(loaded.model, rows) == pytest.approx(alone, abs=1e-5)
+
+
+@pytest.mark.parametrize("window", [None, 24])
+def test_attention_row_by_row_is_that_of_all_rows_together(
+    tiny_phi3: Path, rows: list[TokenizedRow], window: int | None
+) -> None:
+    together = load_base_model(str(tiny_phi3)).model
+    by_row = load_base_model(str(tiny_phi3)).model
+    for model in (together, by_row):
+        model.config.sliding_window = window
+    use_row_attention(by_row)
+    assert max(len(row.input_ids) for row in rows) > (window or 0)
+    expected = packed_losses(together, rows)
+    assert packed_losses(by_row, rows) == pytest.approx(expected, abs=1e-5)
+    # where nothing tells the rows the positions do
+    untold: dict[str, Any] = {"cu_seq_lens_q": None, "cu_seq_lens_k": None}
+    assert packed_losses(by_row, rows, **untold) == pytest.approx(expected, abs=1e-5)
+
+
+def test_packed_training_attends_to_each_row_by_itself(
+    tiny_phi3: Path, train_set: TrainingSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers.integrations import sdpa_attention
+
+    widths: set[int] = set()
+    attend = sdpa_attention.sdpa_attention_forward
+
+    def noting(module: Any, query: Any, *arguments: Any, **options: Any) -> Any:
+        widths.add(query.shape[2])
+        return attend(module, query, *arguments, **options)
+
+    monkeypatch.setattr(sdpa_attention, "sdpa_attention_forward", noting)
+    engine = LoraFinetuneEngine(
+        str(tiny_phi3),
+        train_set=train_set,
+        output_dir=tmp_path / "adapter",
+        packing=True,
+        max_steps=1,
+        batch_size=4,
+        show_progress=False,
+    )
+    engine.finetune()
+    longest = max(
+        len(row.input_ids)
+        for row in tokenize_rows(
+            train_set.rows, load_base_model(str(tiny_phi3)).chat_format, max_length=512
+        )
+    )
+    assert 0 < max(widths) <= longest
 
 
 @pytest.mark.parametrize("leak", ["cache", "attention mask", "positions"])
