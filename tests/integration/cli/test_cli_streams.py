@@ -176,7 +176,12 @@ def test_an_interrupt_is_one_line_and_leaves_whole_documents(
 
     monkeypatch.setattr(FaissSQLiteVectorStore, "replace_document", add_and_interrupt)
     capsys.readouterr()
-    assert main(["index", "docs", "--quiet"]) == 130
+    # a shell lets what it starts in the background ignore interrupts
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert main(["index", "docs", "--quiet"]) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert capsys.readouterr() == ("", "interrupted\n")
     monkeypatch.undo()
     monkeypatch.chdir(folder)
