@@ -216,7 +216,10 @@ class Drafter:
         )
 
     def _conflict(self, item: Evidence, rng: random.Random) -> Draft | None:
-        """Show two versions: those that the documents hold, or an older one made for it."""
+        """Show two versions: those that the documents hold, or an older one made for it.
+
+        The newer one has the lower number, as the query engine numbers versions.
+        """
         draft = self._grounded(item, rng, "conflict")
         if draft is None or item.gold is None:
             return None
@@ -231,6 +234,9 @@ class Drafter:
         spare = [passage for passage in draft.passages if passage is not item.gold]
         shown = [newer, older, *spare[: max(0, self.num_passages[1] - 2)]]
         rng.shuffle(shown)
+        places = sorted(n for n, passage in enumerate(shown) if passage in (newer, older))
+        for place, version in zip(places, (newer, older), strict=True):
+            shown[place] = version
         return replace(draft, passages=tuple(shown), cited=newer, older=(older, value))
 
     def _two_versions(

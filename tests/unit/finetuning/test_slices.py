@@ -104,6 +104,7 @@ def test_made_versions_are_dated_as_dated_documents_are_served(
     newer, older = (served(day).get_content(MetadataMode.LLM) for day in (max(days), min(days)))
     assert f"] {newer}\n" in shown(row)
     assert f"] {older.splitlines()[0]}\n" in shown(row)
+    assert days == sorted(days, reverse=True)
 
 
 def test_versions_without_a_context_header_begin_with_their_dates(
@@ -120,7 +121,9 @@ def test_versions_without_a_context_header_begin_with_their_dates(
     rows = rows_of(built, "conflict")
     assert rows
     for row in rows:
-        assert len(re.findall(r"^\[\d\] 20\d\d-\d\d-\d\d$", shown(row), re.MULTILINE)) == 2
+        days = re.findall(r"^\[\d\] (20\d\d-\d\d-\d\d)$", shown(row), re.MULTILINE)
+        assert len(days) == 2
+        assert days == sorted(days, reverse=True)
 
 
 def test_both_versions_are_cited_where_the_wording_asks_for_it(
@@ -144,7 +147,7 @@ def test_versions_that_the_documents_hold_come_first(
         asked, shares=only(conflict=0.2), validation_share=0
     )
     (row,) = rows_of(built, "conflict")
-    assert "old.md#Data" in row.source_ids
+    assert row.source_ids.index("pump-1.md#Data") < row.source_ids.index("old.md#Data")
     assert row.answer.endswith("] 31.5 bar | PDIS")
     for grounded in rows_of(built, "grounded"):
         assert grounded.question_id != "q1" or "old.md#Data" not in grounded.source_ids
