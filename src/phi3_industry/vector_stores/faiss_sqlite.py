@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from itertools import islice
 from os import PathLike, fspath
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
@@ -25,6 +24,7 @@ from llama_index.core.vector_stores.types import (
 
 from phi3_industry.errors import StoreError
 from phi3_industry.vector_stores.accelerator import Accelerator
+from phi3_industry.vector_stores.arguments import check_document, check_selection
 from phi3_industry.vector_stores.async_calls import AsyncCalls
 from phi3_industry.vector_stores.database import Database
 from phi3_industry.vector_stores.dense import Hit
@@ -309,11 +309,7 @@ class FaissSQLiteVectorStore(AsyncCalls):
         Raises:
             ValueError: Neither is given; :meth:`clear` empties a store.
         """
-        if node_ids is None and filters is None:
-            raise ValueError(
-                "Neither node_ids nor filters are given. Give one, or call clear() to delete "
-                "every node."
-            )
+        check_selection(node_ids, filters)
         self._delete_where(choice(node_ids, filters))
 
     def clear(self) -> None:
@@ -354,12 +350,7 @@ class FaissSQLiteVectorStore(AsyncCalls):
         Raises:
             ValueError: A node is of another document, or its embedding cannot be used.
         """
-        for node in nodes:
-            if node.ref_doc_id != ref_doc_id:
-                raise ValueError(
-                    f"The node '{node.node_id}' is of the document {node.ref_doc_id!r} and not "
-                    f"of '{ref_doc_id}'. Set its SOURCE relationship."
-                )
+        check_document(ref_doc_id, nodes)
         ids: list[str] = []
         with self._lock:
             batches = list(self._batches(nodes, ids))
@@ -542,12 +533,7 @@ class FaissSQLiteVectorStore(AsyncCalls):
     def __enter__(self) -> FaissSQLiteVectorStore:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:

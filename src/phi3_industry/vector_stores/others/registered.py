@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
-from types import TracebackType
 from typing import Any, TypeVar
 
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
@@ -24,6 +23,7 @@ from llama_index.core.vector_stores.types import (
 )
 
 from phi3_industry.errors import StoreError
+from phi3_industry.vector_stores.arguments import check_document, check_selection
 from phi3_industry.vector_stores.async_calls import AsyncCalls
 from phi3_industry.vector_stores.identity import check_identity, expected_dimensions
 from phi3_industry.vector_stores.others.choice import dialect_of
@@ -215,12 +215,7 @@ class RegisteredVectorStore(AsyncCalls):
             ValueError: A node is of another document, or the store cannot keep it.
             StoreError: The store cannot be reached or refuses; the same call completes it later.
         """
-        for node in nodes:
-            if node.ref_doc_id != ref_doc_id:
-                raise ValueError(
-                    f"The node '{node.node_id}' is of the document {node.ref_doc_id!r} and not "
-                    f"of '{ref_doc_id}'. Set its SOURCE relationship."
-                )
+        check_document(ref_doc_id, nodes)
         with self._lock:
             ready = self._ready(nodes)
             before = self._register.node_ids(ref_doc_id)
@@ -254,11 +249,7 @@ class RegisteredVectorStore(AsyncCalls):
         Raises:
             ValueError: Neither is given; :meth:`clear` empties a store.
         """
-        if node_ids is None and filters is None:
-            raise ValueError(
-                "Neither node_ids nor filters are given. Give one, or call clear() to delete "
-                "every node."
-            )
+        check_selection(node_ids, filters)
         with self._lock:
             if filters is None:
                 chosen = list(self._register.rows(node_ids or []))
@@ -394,12 +385,7 @@ class RegisteredVectorStore(AsyncCalls):
     def __enter__(self) -> RegisteredVectorStore:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> RegisteredVectorStore:
