@@ -63,9 +63,7 @@ def show_streamed_answer(
     console.show()
     checked = str(metadata["answer"]).strip()
     if checked != spoken.strip():
-        withdrawn = metadata["abstained"] and not metadata.get("supported")
-        why = "no passage bears this answer" if withdrawn else "put right by its passages"
-        console.show(f"{checked}  ({why})", style="bold")
+        console.show(f"{checked}  ({_why_changed(metadata)})", style="bold")
     _show_grounds(console, sources, metadata)
 
 
@@ -91,8 +89,17 @@ def _show_grounds(console: Console, sources: Sequence[Any], metadata: Mapping[st
     console.show(textwrap.indent(textwrap.fill(reason, max(20, width - 2)), "  "), style="dim")
 
 
+def _why_changed(metadata: Mapping[str, Any]) -> str:
+    """Say why the checked answer is not the one that was spoken."""
+    if "conflict" in metadata:
+        return "the passages answer differently"
+    if metadata["abstained"] and not metadata.get("supported"):
+        return "no passage bears this answer"
+    return "put right by its passages"
+
+
 def _marks(metadata: Mapping[str, Any]) -> dict[str, str]:
-    """Say what is to be said of each passage that is cited or an older version of one."""
+    """Say what is to be said of each passage that is cited, contradicts, or is an older version."""
     marks = {
         item["node_id"]: "quote found" if item["verified"] else "QUOTE NOT FOUND"
         for item in metadata["citations"]
@@ -103,7 +110,12 @@ def _marks(metadata: Mapping[str, Any]) -> dict[str, str]:
         for old in metadata.get("superseded", ())
         if old["newer_node_id"] in marks
     }
-    return older | marks
+    otherwise = {
+        citation["node_id"]: "answers otherwise"
+        for answer in metadata.get("conflict", ())[1:]
+        for citation in answer["citations"]
+    }
+    return older | otherwise | marks
 
 
 def _name(source: Any) -> str:

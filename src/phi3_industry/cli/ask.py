@@ -25,7 +25,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="a conversation: follow-up questions are understood by what was said before",
     )
-    add_settings(parser, "kb", "store", "embedding", "strategy", "top_k", "adapter")
+    add_settings(parser, "kb", "store", "embedding", "strategy", "top_k", "conflicts", "adapter")
     add_settings(parser, "model", "quantization", "device", "base_url", "served_model")
     add_server_key(parser)
 
@@ -46,6 +46,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
             adapter=arguments.adapter_name,
             strategy=arguments.strategy,
             similarity_top_k=arguments.top_k,
+            conflicts=arguments.conflicts,
             streaming=console.is_terminal and not arguments.chat,
         )
         if arguments.chat:

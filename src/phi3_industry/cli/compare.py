@@ -27,7 +27,9 @@ __all__ = ["COMMAND"]
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_settings(parser, "kb", "store", "embedding", "adapter", "top_k", positional="questions")
+    add_settings(
+        parser, "kb", "store", "embedding", "adapter", "top_k", "conflicts", positional="questions"
+    )
     add_settings(parser, "model", "quantization", "device", "base_url", "served_model")
     add_server_key(parser)
     add_settings(parser, "glossary", "workers")
@@ -68,6 +70,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> int:
             load_llm(arguments, console),
             adapter=arguments.adapter_name,
             similarity_top_k=arguments.top_k,
+            conflicts=arguments.conflicts,
         )
         result = compare_strategies(
             engine,

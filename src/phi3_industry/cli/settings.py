@@ -124,6 +124,14 @@ _ALL = (
     ),
     Setting(key="top_k", kind="count", default=3, help="passages to answer from"),
     Setting(
+        key="conflicts",
+        kind="choice",
+        default="ignore",
+        choices=("ignore", "mark", "show", "abstain"),
+        help="ask once more over the passages that do not say what the answer says; where they "
+        "answer otherwise, mark it, show both answers, or abstain",
+    ),
+    Setting(
         key="adapter",
         kind="adapter",
         example="adapters/mine",

@@ -142,8 +142,8 @@ def journal_settings(
 
     Args:
         questions: The questions.
-        engines: The engine of each way; its ``fingerprints()`` and ``calibration`` count if it
-            has them.
+        engines: The engine of each way; its ``fingerprints()``, ``answer_settings`` and
+            ``calibration`` count if it has them.
         glossary: The house's terms, or ``None``.
 
     Returns:
@@ -161,6 +161,7 @@ def journal_settings(
         parts = [
             type(engine).__name__,
             known() if callable(known) else {},
+            getattr(engine, "answer_settings", {}),
             # sorted: one that was just fitted and the same read from its file differ in order
             asdict(calibration) if isinstance(calibration, Calibration) else repr(calibration),
         ]

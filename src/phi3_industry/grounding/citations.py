@@ -23,7 +23,7 @@ from phi3_industry.grounding.matching import (
 )
 from phi3_industry.grounding.prompt import ABSTENTION
 
-__all__ = ["Citation", "ParsedAnswer", "parse_answer", "repair", "verify"]
+__all__ = ["Citation", "ParsedAnswer", "parse_answer", "renumber", "repair", "verify"]
 
 _MARKER = re.compile(r"\[(\d{1,4})\]")
 _JOINED = re.compile(r"[-‐‑–/_.@'’&+]\w")
@@ -59,12 +59,14 @@ class Citation:
         quote: The part of the claim that stands in the passage, as the passage spells it; empty
             if there is none.
         verified: Whether the quote bears the claim; see :func:`verify`.
+        claim: The part of the answer that it was cited for.
     """
 
     marker: int
     index: int | None
     quote: str
     verified: bool
+    claim: str = ""
 
 
 def parse_answer(text: str, *, abstention: str = ABSTENTION) -> ParsedAnswer:
@@ -151,6 +153,22 @@ def repair(text: str, passages: Sequence[str]) -> tuple[str, list[Citation]]:
     return "".join([*parts, text[end:]]), citations
 
 
+def renumber(text: str, numbers: Sequence[int]) -> str:
+    """Give the citations of an answer other numbers.
+
+    Args:
+        text: The answer.
+        numbers: The new number of each passage, in the order of the old ones. Numbers beyond
+            them, and zero, stay.
+    """
+
+    def replaced(match: re.Match[str]) -> str:
+        old = int(match.group(1))
+        return f"[{numbers[old - 1]}]" if 0 < old <= len(numbers) else match.group(0)
+
+    return _MARKER.sub(replaced, text)
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Claim:
     """A citation as it stands in an answer, and what it is cited for.
@@ -202,11 +220,11 @@ def _claims(text: str) -> list[_Claim]:
 
 
 def _check(claim: _Claim, passages: Sequence[str]) -> Citation:
-    marker = claim.marker
+    marker, said = claim.marker, claim.text.strip()
     if marker > len(passages):
-        return Citation(marker=marker, index=None, quote="", verified=False)
+        return Citation(marker=marker, index=None, quote="", verified=False, claim=said)
     quote, verified = _quote(claim.text, passages[marker - 1])
-    return Citation(marker=marker, index=marker - 1, quote=quote, verified=verified)
+    return Citation(marker=marker, index=marker - 1, quote=quote, verified=verified, claim=said)
 
 
 def _quote(claim: str, passage: str) -> tuple[str, bool]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from phi3_industry.grounding.citations import Citation, parse_answer, repair, verify
+from phi3_industry.grounding.citations import Citation, parse_answer, renumber, repair, verify
 from phi3_industry.grounding.prompt import GroundingPrompt
 from phi3_industry.grounding.quotes import Quote, repair_quotes
 
@@ -34,6 +34,35 @@ class CheckedAnswer:
     supported: bool | None
     citations: tuple[Citation, ...] = ()
     quotes: tuple[Quote, ...] = ()
+
+    @property
+    def bearing(self) -> list[Citation]:
+        """The verified citations."""
+        return [citation for citation in self.citations if citation.verified]
+
+    def renumbered(self, indexes: Sequence[int]) -> CheckedAnswer:
+        """Give the same answer with the numbers of a longer list of passages.
+
+        Args:
+            indexes: Where each passage stands in the longer list, counted from 0.
+        """
+        numbers = [index + 1 for index in indexes]
+        return replace(
+            self,
+            text=renumber(self.text, numbers),
+            citations=tuple(
+                citation
+                if citation.index is None
+                else replace(
+                    citation, marker=numbers[citation.index], index=indexes[citation.index]
+                )
+                for citation in self.citations
+            ),
+            quotes=tuple(
+                quote if quote.index is None else replace(quote, index=indexes[quote.index])
+                for quote in self.quotes
+            ),
+        )
 
     def describe(self, node_ids: Sequence[str]) -> dict[str, Any]:
         """Give what was checked as plain JSON.

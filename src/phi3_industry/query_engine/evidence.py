@@ -116,6 +116,17 @@ class EvidenceRules:
         levels = sorted({self._trust(node) for node in nodes}, reverse=True)
         return [tuple(n for n in nodes if self._trust(n) >= level) for level in levels]
 
+    def prefers(self, one: NodeWithScore, other: NodeWithScore) -> bool:
+        """Whether one of two passages that contradict one another is to be preferred.
+
+        It is if its document is trusted more, or is trusted as much and is newer. What has no
+        date is neither newer nor older.
+        """
+        trust, dates = [self._trust(one), self._trust(other)], [self._date(one), self._date(other)]
+        if trust[0] != trust[1]:
+            return trust[0] > trust[1]
+        return all(dates) and dates[0] > dates[1]
+
     def order(self, nodes: Sequence[NodeWithScore]) -> list[int]:
         """Give the indexes of nodes in the order in which they are to be numbered."""
         indexes = list(range(len(nodes)))

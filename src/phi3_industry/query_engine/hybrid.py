@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from llama_index.core.base.base_query_engine import BaseQueryEngine
 from llama_index.core.base.base_retriever import BaseRetriever
@@ -40,6 +40,7 @@ from phi3_industry.query_engine.chat import (
     chat_memory,
     context_chat_engine,
 )
+from phi3_industry.query_engine.conflicts import Conflicts
 from phi3_industry.query_engine.evidence import EvidenceRules
 from phi3_industry.query_engine.fitting import Wish, fit_calibration
 from phi3_industry.query_engine.freshness import (
@@ -81,7 +82,7 @@ class HybridQueryEngine(BaseQueryEngine):
       question);
     - ``citations`` (``marker``, ``node_id``, ``quote``, ``verified``); each quote is an exact
       substring of its passage;
-    - where they apply: ``quotes``, ``raw_answer``, ``superseded``, ``provenance``.
+    - where they apply: ``quotes``, ``raw_answer``, ``superseded``, ``conflict``, ``provenance``.
 
     ``source_nodes`` are the passages of the prompt in the order of their numbers; older versions
     that were set aside follow. A streamed response is shown as the model speaks; when its stream
@@ -101,6 +102,10 @@ class HybridQueryEngine(BaseQueryEngine):
         abstention: What an abstaining answer says, in the language of your users; ``None`` for
             the prompt's own, ``[0] I don't know.``
         unsupported: ``"abstain"`` from an answer that no passage bears, or only ``"mark"`` it.
+        conflicts: Other than ``"ignore"``, the LLM is asked once more, over the passages that do
+            not say what its answer says. If they bear another answer, ``"mark"`` says so in the
+            metadata and the reason, ``"show"`` also answers with both, a line each, ``"abstain"``
+            with neither. The answer of the more trusted, then of the newer document comes first.
         provenance: Whether to trace each answer to its passages and the weights; see
             :mod:`~phi3_industry.query_engine.provenance`. Costs some more readings of the prompt.
         calibration: What :meth:`calibrate` gave, or its file; ``None`` takes the file that lies
@@ -130,6 +135,7 @@ class HybridQueryEngine(BaseQueryEngine):
         evidence: EvidenceRules | None = None,
         abstention: str | None = None,
         unsupported: Unsupported = "abstain",
+        conflicts: Conflicts = "ignore",
         provenance: bool = False,
         calibration: CalibrationSource = None,
         max_concurrency: int = 64,
@@ -139,6 +145,10 @@ class HybridQueryEngine(BaseQueryEngine):
         super().__init__(callback_manager=callback_manager or llm.callback_manager)
         if unsupported not in ("abstain", "mark"):
             raise ValueError(f"unsupported is {unsupported!r}; it must be 'abstain' or 'mark'.")
+        if conflicts not in get_args(Conflicts):
+            raise ValueError(
+                f"conflicts is {conflicts!r}; it must be one of {', '.join(get_args(Conflicts))}."
+            )
         self._settings: dict[str, Any] = {
             "retriever": retriever,
             "llm": llm,
@@ -151,6 +161,7 @@ class HybridQueryEngine(BaseQueryEngine):
             "evidence": evidence or EvidenceRules(),
             "abstention": abstention,
             "unsupported": unsupported,
+            "conflicts": conflicts,
             "provenance": provenance,
             "calibration": calibration,
             "max_concurrency": max_concurrency,
@@ -170,8 +181,10 @@ class HybridQueryEngine(BaseQueryEngine):
         self._admission = Admission(most_running=max_concurrency, most_waiting=max_waiting)
         self._responder = Responder(
             models=self._models,
+            rules=self._settings["evidence"],
             abstention=abstention,
             unsupported=unsupported,
+            conflicts=conflicts,
             provenance=provenance,
         )
         self._planner = self._make_planner()
@@ -204,6 +217,12 @@ class HybridQueryEngine(BaseQueryEngine):
     def calibration(self) -> Calibration | None:
         """What ``auto`` learned about when which way is right; ``None`` if nothing."""
         return self._planner.calibration
+
+    @property
+    def answer_settings(self) -> dict[str, str]:
+        """The settings beside strategy and parts that answers depend on, as texts."""
+        names = ("min_score", "evidence", "abstention", "unsupported", "conflicts")
+        return {name: repr(self._settings[name]) for name in names}
 
     # --- LlamaIndex's interface ---------------------------------------------------------------
 

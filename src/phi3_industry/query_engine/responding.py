@@ -16,14 +16,14 @@ from llama_index.core.base.response.schema import (
 )
 from llama_index.core.schema import NodeWithScore
 
-from phi3_industry.grounding.citations import verify
 from phi3_industry.query_engine.answers import (
     CheckedAnswer,
     Unsupported,
     check_answer,
     check_closed_book,
 )
-from phi3_industry.query_engine.evidence import source_text
+from phi3_industry.query_engine.conflicts import Conflicts, bears, find_conflict
+from phi3_industry.query_engine.evidence import EvidenceRules, source_text
 from phi3_industry.query_engine.models import Models, token_usage
 from phi3_industry.query_engine.planning import Plan
 from phi3_industry.query_engine.provenance import trace_answer
@@ -37,14 +37,18 @@ class Responder:
 
     Attributes:
         models: Who answered.
+        rules: What counts as evidence.
         abstention: What an abstaining answer says; ``None`` for the prompt's own.
         unsupported: What becomes of an answer that no passage bears.
+        conflicts: What becomes of an answer that other passages contradict.
         provenance: Whether to trace each answer to passages and weights.
     """
 
     models: Models
+    rules: EvidenceRules
     abstention: str | None
     unsupported: Unsupported
+    conflicts: Conflicts
     provenance: bool
 
     def answer(self, plan: Plan) -> Response:
@@ -131,7 +135,9 @@ class Responder:
         """Check a finished answer, complete the metadata, and give the answer's text."""
         raw = "" if reply is None else (reply.message.content or "").strip()
         passages = [source_text(node) for node in plan.shown]
+        node_ids = [node.node.node_id for node in plan.shown]
         abstention = self.abstention_of(plan)
+        second = None
         if plan.closed_book:
             checked = check_closed_book(raw, prompt=plan.prompt, abstention=abstention)
         else:
@@ -142,9 +148,15 @@ class Responder:
                 abstention=abstention,
                 unsupported=self.unsupported,
             )
-        metadata |= checked.describe([node.node.node_id for node in plan.shown])
+            if self.conflicts != "ignore" and checked.supported:
+                conflict, second = find_conflict(plan, checked, rules=self.rules)
+                if conflict is not None:
+                    checked = conflict.answer(self.conflicts, abstention=abstention)
+                    metadata["conflict"] = conflict.describe(node_ids)
+                    metadata["reason"] += f" {conflict.reason}"
+        metadata |= checked.describe(node_ids)
         wasted = None if plan.takes_draft else plan.draft
-        metadata["usage"] = token_usage(reply, wasted)
+        metadata["usage"] = token_usage(reply, second, wasted)
         if reply is not None and checked.text != raw:
             metadata["raw_answer"] = raw
         if plan.superseded:
@@ -176,7 +188,7 @@ def _describe_superseded(plan: Plan, checked: CheckedAnswer) -> list[dict[str, A
 
     They follow the passages of the prompt among the response's sources, numbered on.
     """
-    quotes = [citation.quote for citation in checked.citations if citation.verified]
+    claims = [citation.claim for citation in checked.bearing]
     described = []
     for number, old in enumerate(plan.superseded, start=len(plan.shown) + 1):
         text = source_text(old.older)
@@ -187,9 +199,7 @@ def _describe_superseded(plan: Plan, checked: CheckedAnswer) -> list[dict[str, A
                 "date": old.older_date,
                 "newer_node_id": old.newer_id,
                 "newer_date": old.newer_date,
-                "agrees": all(verify(f"[1] {quote}", [text])[0].verified for quote in quotes)
-                if quotes
-                else None,
+                "agrees": all(bears(text, claim) for claim in claims) if claims else None,
             }
         )
     return described

@@ -12,7 +12,7 @@ import warnings
 
 import pytest
 
-from phi3_industry.cli.answers import show_answer
+from phi3_industry.cli.answers import show_answer, show_streamed_answer
 from phi3_industry.cli.console import Console, printable
 from phi3_industry.cli.failures import explain
 from phi3_industry.errors import AdapterNotFoundError
@@ -201,3 +201,30 @@ def test_older_version_of_what_is_cited_is_shown_with_its_date(
     assert f"\n  [2] old (older version, 2021-03-01{said})\n" in shown
     assert "It says old." in shown
     assert "older-of-another" not in shown
+
+
+def test_what_answers_otherwise_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    from llama_index.core.base.response.schema import Response
+    from llama_index.core.schema import NodeWithScore, TextNode
+
+    nodes = [TextNode(text=f"It says {n}.", id_=n, metadata={"source_id": n}) for n in "abc"]
+    cites = {name: [{"node_id": name, "verified": True}] for name in "ac"}
+    metadata = {
+        "abstained": False,
+        "answer": "[1] a\n[3] c",
+        "citations": cites["a"],
+        "conflict": [
+            {"answer": "[1] a", "citations": cites["a"]},
+            {"answer": "[3] c", "citations": cites["c"]},
+        ],
+        "strategy": "rag",
+        "reason": "It was asked for.",
+    }
+    sources = [NodeWithScore(node=node) for node in nodes]
+    show_answer(Console(), Response("[1] a", source_nodes=sources, metadata=metadata))
+    shown = capsys.readouterr().out
+    assert "  [1] a (quote found)\n" in shown
+    assert "  [3] c (answers otherwise)\n" in shown
+    assert "  [2] b" not in shown
+    show_streamed_answer(Console(), ["[1] a"], sources=sources, metadata=metadata)
+    assert "[3] c  (the passages answer differently)\n" in capsys.readouterr().out

@@ -4,16 +4,20 @@ import dataclasses
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+from llama_index.core.llms import MockLLM
 
 from phi3_industry.errors import ConfigurationError
 from phi3_industry.evaluation.compare import compare_strategies
 from phi3_industry.evaluation.journal import journal_settings
 from phi3_industry.grounding.questions import Question
 from phi3_industry.query_engine.calibration import Calibration
+from phi3_industry.query_engine.evidence import EvidenceRules
 from phi3_industry.query_engine.fitting import Observation, Outcome, Wish, fit_calibration
+from phi3_industry.query_engine.hybrid import HybridQueryEngine
 from phi3_industry.query_engine.signals import Signals
 from phi3_industry.query_engine.strategy import Strategy
 
@@ -116,6 +120,21 @@ def test_a_calibration_read_from_its_file_is_the_same(tmp_path: Path) -> None:
     ]
     assert hashes[0] == hashes[1]
     assert len(set(hashes)) == 3
+
+
+def test_what_changes_answers_is_another_journal() -> None:
+    engine = HybridQueryEngine(retriever=None, llm=MockLLM(), strategy="base")
+    changes: list[dict[str, Any]] = [
+        {}, {"conflicts": "show"}, {"unsupported": "mark"}, {"abstention": "Keine Ahnung."},
+        {"evidence": EvidenceRules(per_source_cap=1)}, {"min_score": 0.5},
+    ]  # fmt: skip
+    hashes = {
+        journal_settings([], {"base": engine.with_settings(**change)}, None)["engine of base"]
+        for change in changes
+    }
+    assert len(hashes) == len(changes)
+    same = journal_settings([], {"base": engine.with_settings(streaming=True)}, None)
+    assert same["engine of base"] in hashes
 
 
 @pytest.mark.parametrize(
