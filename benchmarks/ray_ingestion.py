@@ -3,9 +3,11 @@
 In an environment that has the extra ``ray``::
 
     OMP_NUM_THREADS=1 python benchmarks/ray_ingestion.py examples/plant/documents --rounds 3
+    OMP_NUM_THREADS=1 python benchmarks/ray_ingestion.py DATA/cloud-awsdocs --rounds 2
 
 Each side makes and embeds the nodes of the folder, one thread a process, into a knowledge base of
-its own; the sides take turns. Starting the actors, each with a model of its own, counts: the
+its own; the sides take turns. Of a folder with ``corpus.jsonl`` the passages are written out first,
+one Markdown file for each ``doc_id``. Starting the actors, each with a model of its own, counts: the
 pipeline starts them in every run. Beyond the actors that were measured, the time is modelled as
 ``fixed + work / actors``, with both from the two measured numbers of actors; that holds as long as
 every actor has a core and the one writer keeps up, and its own rate is printed beside.
@@ -14,8 +16,10 @@ every actor has a core and the one writer keeps up, and its own rate is printed 
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -36,6 +40,15 @@ def main() -> None:
     parser.add_argument("--actors", type=int, nargs=2, default=[1, 2])
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
+    with ExitStack() as opened:
+        documents = Path(options.documents)
+        if (documents / "corpus.jsonl").is_file():
+            folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
+            documents = _written_out(documents / "corpus.jsonl", folder)
+        _measure(documents, options)
+
+
+def _measure(documents: Path, options: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     ray.init(
         num_cpus=max(options.actors),
@@ -47,7 +60,7 @@ def main() -> None:
     seconds: dict[int, list[float]] = {0: [], **{actors: [] for actors in options.actors}}
     for _ in range(options.rounds):
         for actors, found in seconds.items():
-            took, nodes, stored = _add(options.documents, embedding, actors)
+            took, nodes, stored = _add(documents, embedding, actors)
             found.append(took)
     for actors, found in seconds.items():
         who = f"{actors} actors" if actors else "no Ray"
@@ -59,7 +72,20 @@ def main() -> None:
     _model({actors: median(found) for actors, found in seconds.items() if actors}, nodes)
 
 
-def _add(documents: str, embedding: Any, actors: int) -> tuple[float, int, float]:
+def _written_out(corpus: Path, folder: Path) -> Path:
+    """Write passages as files, those of a document into one."""
+    pieces: dict[str, list[str]] = {}
+    with corpus.open(encoding="utf-8") as lines:
+        for line in lines:
+            passage = json.loads(line)
+            texts = pieces.setdefault(passage["metadata"]["doc_id"], [f"# {passage['title']}"])
+            texts.append(passage["text"])
+    for number, texts in enumerate(pieces.values()):
+        (folder / f"{number}.md").write_text("\n\n".join(texts), encoding="utf-8")
+    return folder
+
+
+def _add(documents: Path, embedding: Any, actors: int) -> tuple[float, int, float]:
     """Give the seconds, the nodes, and the seconds that writing them took."""
     with (
         tempfile.TemporaryDirectory() as name,
