@@ -7,8 +7,8 @@ In an environment that has the extra ``ray``::
 
 Each side makes and embeds the nodes of the folder, one thread a process, into a knowledge base of
 its own; the sides take turns. Of a folder with ``corpus.jsonl`` the passages are written out first,
-one Markdown file for each ``doc_id``. Starting the actors, each with a model of its own, counts: the
-pipeline starts them in every run. Beyond the actors that were measured, the time is modelled as
+one Markdown file for each ``doc_id``. Starting the actors, each with a model of its own, counts:
+the pipeline starts them in every run. Beyond the actors that were measured, the time is modelled as
 ``fixed + work / actors``, with both from the two measured numbers of actors; that holds as long as
 every actor has a core and the one writer keeps up, and its own rate is printed beside.
 """
