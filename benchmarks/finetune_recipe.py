@@ -140,7 +140,7 @@ class Bench:
         builder = TrainingSetBuilder(
             self.base, llm=self.llm, seed=seed, num_passages=(1, self.options.most_passages)
         )
-        return builder.build(self.given.train)
+        return builder.build(self.given.train, shares=SliceShares(**dict(self.options.share)))
 
     def plain_rows(self, seed: int) -> TrainingSet:
         """Take the same questions as instruction and answer."""
@@ -420,6 +420,11 @@ def main() -> None:
         (options.output / "summary.json").write_text(text + "\n", encoding="utf-8")
 
 
+def _share(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    return name, float(value)
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -439,6 +444,14 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--model", default="embedded")
+    parser.add_argument(
+        "--share",
+        type=_share,
+        nargs="+",
+        default=[],
+        metavar="SLICE=SHARE",
+        help="shares of the recipe's slices other than the defaults, such as missing=0.2",
+    )
     parser.add_argument("--top-k", type=int, default=3, help="passages in serving (default 3)")
     parser.add_argument("--most-passages", type=int, default=3, help="passages in training")
     parser.add_argument("--max-new-tokens", type=int, default=48)
