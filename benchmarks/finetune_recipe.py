@@ -213,7 +213,8 @@ class Bench:
 
     def _slice_rows(self) -> Sequence[Any]:
         names = [item.name for item in fields(SliceShares)]
-        builder = TrainingSetBuilder(self.base, llm=self.llm, num_passages=(1, 3))
+        served = (1, self.options.top_k)
+        builder = TrainingSetBuilder(self.base, llm=self.llm, num_passages=served)
         asked = self.given.test
         answerable = [q for q in asked if q.answerable][: self.options.slice_questions]
         others = [q for q in asked if not q.answerable][: self.options.slice_questions]
@@ -453,7 +454,9 @@ def _options() -> argparse.Namespace:
         help="shares of the recipe's slices other than the defaults, such as missing=0.2",
     )
     parser.add_argument("--top-k", type=int, default=3, help="passages in serving (default 3)")
-    parser.add_argument("--most-passages", type=int, default=3, help="passages in training")
+    parser.add_argument(
+        "--most-passages", type=int, default=5, help="passages in training (default 5)"
+    )
     parser.add_argument("--max-new-tokens", type=int, default=48)
     parser.add_argument("--max-steps", type=int, help="stop training early, to try the script")
     parser.add_argument("--threads", type=int, help="threads of torch")

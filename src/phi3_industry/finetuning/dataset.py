@@ -61,12 +61,12 @@ class RetrieverSource(Protocol):
 class TrainingSetBuilder:
     """Builds rows by the very prompt and retriever that serve.
 
-    Each answerable question is shown its passage among hard distractors, those that the user's
-    own retriever finds next, in random order and number. Some questions are shown the
-    distractors alone, and the answer abstains. Further slices show two versions, a hostile
-    passage, the house's terms, one passage to judge; see
-    :data:`~phi3_industry.finetuning.rows.Slice`. Source of the recipe: RAFT, arXiv 2403.10131,
-    with the abstentions of Divide-Then-Align, arXiv 2505.20871.
+    Each answerable question is shown its passage among hard distractors of random number, in
+    random order: the best that the user's own retriever finds, or any of what it finds, one as
+    often as the other. Some questions are shown the distractors alone, and the answer abstains.
+    Further slices show two versions, a hostile passage, the house's terms, one passage to judge;
+    see :data:`~phi3_industry.finetuning.rows.Slice`. Source of the recipe: RAFT, arXiv
+    2403.10131, with the abstentions of Divide-Then-Align, arXiv 2505.20871.
 
     Args:
         source: A knowledge base (anything with ``as_retriever``) or a LlamaIndex retriever.
@@ -80,7 +80,8 @@ class TrainingSetBuilder:
             the model knows by itself; ``"allow"`` to answer then, marked by
             ``wordings.unsourced``.
         num_passages: The least and the most passages of a row, gold included; the most should
-            be about as many as are shown in serving.
+            be no fewer than are shown in serving. A row that grows too long for the model's
+            window shows fewer.
         candidates: Passages to retrieve for each question, from which distractors are drawn. A
             retriever that is given as such returns what it is set to.
         seed: Seed of every draw. The same questions and store give the same rows.
@@ -103,7 +104,7 @@ class TrainingSetBuilder:
         relevance: RelevancePrompt = DEFAULT_RELEVANCE,
         wordings: Wordings = DEFAULT_WORDINGS,
         closed_book: Literal["abstain", "allow"] = "abstain",
-        num_passages: tuple[int, int] = (1, 3),
+        num_passages: tuple[int, int] = (1, 5),
         candidates: int = 12,
         seed: int = 0,
     ) -> None:

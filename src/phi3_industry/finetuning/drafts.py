@@ -186,8 +186,7 @@ class Drafter:
         if item.gold is None:
             return None
         count = rng.randint(*self.num_passages)
-        shown = [item.gold]
-        shown += rng.sample(item.distractors, min(count - 1, len(item.distractors)))
+        shown = [item.gold, *_distractors(item, count - 1, rng)]
         rng.shuffle(shown)
         return Draft(
             slice=slice_,
@@ -200,8 +199,7 @@ class Drafter:
         )
 
     def _missing(self, item: Evidence, rng: random.Random, slice_: Slice) -> Draft | None:
-        count = rng.randint(*self.num_passages)
-        shown = rng.sample(item.distractors, min(count, len(item.distractors)))
+        shown = _distractors(item, rng.randint(*self.num_passages), rng)
         if not shown:
             return None
         wanted = None
@@ -316,6 +314,17 @@ class Drafter:
         others = [value for value in self.values if folded(value) not in right]
         alike = [value for value in others if _look(value) == _look(item.quote)]
         return rng.choice(alike or others) if others else None
+
+
+def _distractors(item: Evidence, count: int, rng: random.Random) -> list[Passage]:
+    """Choose distractors: one time in two the best ones, which serving would show.
+
+    The best ones are the hardest, such as other facts of the thing that is asked about. Any of
+    the retrieved ones, the other time, keep rows from being alike.
+    """
+    if rng.random() < 0.5:
+        return list(item.distractors[:count])
+    return rng.sample(item.distractors, min(count, len(item.distractors)))
 
 
 def _look(text: str) -> str:

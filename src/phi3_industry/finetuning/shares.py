@@ -37,7 +37,7 @@ class SliceShares:
     """
 
     grounded: float = 0.5
-    missing: float = 0.15
+    missing: float = 0.2
     missing_known: float = 0.05
     conflict: float = 0.05
     hostile: float = 0.05

@@ -58,6 +58,25 @@ def test_missing_row_shows_no_passage_with_the_answer_and_abstains(train_set: Tr
         )
 
 
+@pytest.mark.parametrize("slice_", ["grounded", "missing"])
+def test_distractors_are_at_times_the_best_ones_and_at_times_any(
+    retriever: Any, questions: list[Question], slice_: str
+) -> None:
+    answerable = [question for question in questions if question.answerable]
+    built = TrainingSetBuilder(retriever, num_passages=(3, 3)).build(
+        answerable, shares=only(missing=0.5), rows_per_question=4, validation_share=0
+    )
+    best = 0
+    rows = rows_of(built, slice_)
+    for row in rows:
+        asked = next(question for question in answerable if question.id == row.question_id)
+        found = [item.node.metadata["source_id"] for item in retriever.retrieve(asked.question)]
+        shown = [name for name in row.source_ids if name not in asked.gold_ids]
+        ranked = [name for name in found if name not in asked.gold_ids]
+        best += set(shown) == set(ranked[: len(shown)])
+    assert 0.25 * len(rows) < best < 0.75 * len(rows)
+
+
 def test_closed_book_row_abstains_from_what_only_documents_know(train_set: TrainingSet) -> None:
     rows = rows_of(train_set, "closed_book")
     assert rows
@@ -265,7 +284,7 @@ def test_knowledge_base_is_asked_for_its_own_retriever(
     [
         ({"num_passages": (0, 2)}, r"num_passages is \(0, 2\)"),
         ({"num_passages": (3, 2)}, r"num_passages is \(3, 2\)"),
-        ({"candidates": 3}, "candidates is 3; it must be above the 3 passages"),
+        ({"candidates": 5}, "candidates is 5; it must be above the 5 passages"),
     ],
 )
 def test_wrong_number_is_refused(retriever: Any, options: dict[str, Any], message: str) -> None:
