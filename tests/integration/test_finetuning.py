@@ -93,8 +93,7 @@ def answer(llm: Phi3LLM, knowledge_base: KnowledgeBase) -> str:
 
 def test_loss_falls(trained: LoraFinetuneEngine) -> None:
     metrics = read_manifest(trained.output_dir).metrics
-    assert metrics["train_loss_last"] < 0.8 * metrics["train_loss_first"]
-    assert metrics["validation_loss_after"] < metrics["validation_loss_before"]
+    assert metrics["validation_loss_after"] < 0.5 * metrics["validation_loss_before"]
 
 
 def test_adapter_serves_through_the_query_engine_and_a_reload_says_the_same(
@@ -146,7 +145,8 @@ def test_qlora_learns_on_the_base_in_four_bits_and_serves(
     tuner = engine(train_set, tmp_path / "pumps", method="qlora")
     manifest = tuner.finetune()
     assert manifest.method == "qlora"
-    assert manifest.metrics["train_loss_last"] < 0.8 * manifest.metrics["train_loss_first"]
+    metrics = manifest.metrics
+    assert metrics["validation_loss_after"] < 0.5 * metrics["validation_loss_before"]
     expert = tuner.get_finetuned_model(max_new_tokens=8)
     assert expert.quantization == "nf4"
     assert answer(expert, knowledge_base)
