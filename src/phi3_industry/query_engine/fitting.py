@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -60,7 +61,9 @@ class Observation:
 class Wish:
     """What the threshold is to reach; without either, the most questions treated rightly.
 
-    A question is treated rightly by a right answer, or by abstaining if there is none.
+    A question is treated rightly by a right answer, or by abstaining if there is none. A
+    threshold that gains no more than its standard error is left at 0, where each way abstains
+    by itself.
 
     Attributes:
         coverage: Share of questions to answer, the surest ones.
@@ -225,8 +228,6 @@ def _fit(
 
 def _logistic_model(scaled: object, right: list[bool]) -> tuple[float, tuple[float, ...]]:
     """Fit log odds of being right; where all are alike, the smoothed rate alone."""
-    import math
-
     import numpy as np
     from sklearn.linear_model import LogisticRegression
 
@@ -264,7 +265,19 @@ def _threshold(guesses: Sequence[_Guess], wish: Wish) -> float:
         return reached
     # all guesses: a way that would have abstained by itself is worth nothing either way
     candidates = sorted({0.0, *(guess.probability for guess in ranked)})
-    return max(candidates, key=lambda t: (sum(g.treated_rightly(t) for g in guesses), -t))
+    best = max(candidates, key=lambda t: (sum(g.treated_rightly(t) for g in guesses), -t))
+    return best if _gains(guesses, best) else 0.0
+
+
+def _gains(guesses: Sequence[_Guess], threshold: float) -> bool:
+    """Tell whether a threshold treats more questions rightly than none, beyond chance.
+
+    The questions that it changes gain or lose one each, so that the standard error of the gain
+    is the root of their number. A gain that is smaller is what the best of many thresholds
+    reaches on questions that cannot tell, and loses on others.
+    """
+    gains = [g.treated_rightly(threshold) - g.treated_rightly(0.0) for g in guesses]
+    return sum(gains) > math.sqrt(sum(abs(gain) for gain in gains))
 
 
 def _curve(guesses: Sequence[_Guess]) -> tuple[tuple[CurvePoint, ...], float]:

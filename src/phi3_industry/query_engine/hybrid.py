@@ -398,7 +398,8 @@ class HybridQueryEngine(BaseQueryEngine):
             coverage: Share of questions to answer, the surest ones.
             accuracy: Share of right ones wanted among the answers, in place of ``coverage``.
                 Without either the most questions are treated rightly, where abstaining is right
-                if there is no answer.
+                if there is no answer; nothing is held back beforehand unless that gains more
+                than its standard error.
             is_right: Judges an answer; by default it has to hold the ``reference``, or where
                 there is none an accepted answer.
             folds: Parts of the cross-fitting.

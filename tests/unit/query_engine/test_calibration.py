@@ -116,6 +116,31 @@ def test_the_reported_curve_is_honest_where_nothing_can_be_learned() -> None:
     assert last.accuracy == pytest.approx(learned.ways[Strategy.RAG].right_rate)
 
 
+@pytest.mark.parametrize(("unanswerable", "told_apart"), [(1, False), (20, True)])
+def test_threshold_is_left_at_0_unless_it_gains_more_than_chance(
+    unanswerable: int, told_apart: bool
+) -> None:
+    draw = random.Random(2)
+    given = [
+        Observation(
+            group=str(index),
+            answerable=index >= unanswerable,
+            signals=Signals(
+                passages=3,
+                best_score=draw.uniform(0.6, 0.9) if index >= unanswerable else 0.5,
+                score_margin=draw.random(),
+            ),
+            outcomes={Strategy.RAG: Outcome(True, index >= unanswerable, 100)},
+        )
+        for index in range(80)
+    ]
+    learned = fit(given)
+    assert (learned.threshold > 0) is told_apart
+    assert learned.right_rate >= (80 - unanswerable) / 80
+    # who asks for a share of the questions gets a threshold all the same
+    assert fit(given, coverage=0.5).threshold > 0
+
+
 def test_questions_about_too_few_passages_are_refused() -> None:
     """Questions about one passage are never parted, so there have to be enough passages."""
     few = [observation for observation in observations() if observation.group in ("g1", "g2")]
