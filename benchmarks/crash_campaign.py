@@ -238,7 +238,7 @@ def full_disks(folder: Path, trials: int) -> Rows:
 
 
 def write_in_turns(folder: str, name: str, rounds: int, results: Any) -> None:
-    acknowledged, refused = [], 0
+    acknowledged, counts = [], Counter[str]()
     for number in range(rounds):
         nodes = version_of(number, document=f"{name}-{number}", count=2)
         try:
@@ -246,9 +246,11 @@ def write_in_turns(folder: str, name: str, rounds: int, results: Any) -> None:
                 store.add(nodes)
             acknowledged += [node.node_id for node in nodes]
         except StoreLockedError:
-            refused += 1
+            counts["typed error"] += 1
             time.sleep(0.01)
-    results.put((acknowledged, refused))
+        except Exception as error:
+            counts[f"WRONG: {error!r}"] += 1
+    results.put((acknowledged, counts))
 
 
 def many_writers(folder: Path, rounds: int, writers: int = 8) -> Rows:
@@ -266,7 +268,7 @@ def many_writers(folder: Path, rounds: int, writers: int = 8) -> Rows:
     found = [results.get() for _ in processes]
     for process in processes:
         process.join()
-    counts: Outcomes = Counter({"typed error": sum(refused for _, refused in found)})
+    counts: Outcomes = sum((refused for _, refused in found), Counter())
     with FaissSQLiteVectorStore(store) as last:
         there = {node.node_id for node in last.get_nodes()}
         last.verify()

@@ -60,20 +60,14 @@ class LogGuard:
             StoreCorruptError: Names the log.
         """
         known = self._file.read()
-        # a writer that is at work may begin the log anew while it is read; the second time it has
-        if known is None or not (self._lacking(known) and (problem := self._lacking(known))):
-            return known
-        advice = RESTORE
-        if known.folded:
-            advice = (
-                f"All that was acknowledged is in the database, too: delete '{self._log}' while "
-                "nothing uses the store."
-            )
-        elif problem == _GONE:
-            advice = self._restore_all(
-                "If another program has closed the database since, it has folded the log into it"
-            )
-        raise StoreCorruptError(self._log, problem=problem, advice=advice)
+        while known is not None and self._lacking(known):
+            # a writer at work may have folded the log since, which it notes first, or have begun
+            # it anew while it was read
+            latest = self._file.read()
+            if latest == known and (problem := self._lacking(known)):
+                raise self._damaged_log(known, problem)
+            known = latest
+        return known
 
     def check_state(self, connection: sqlite3.Connection, known: Acknowledged | None) -> None:
         """Refuse a database that is older than what was acknowledged.
@@ -183,6 +177,19 @@ class LogGuard:
             f"it was written by a writer that was killed, and of its {known.log.frames} pages only "
             f"{found.frames} are whole"
         )
+
+    def _damaged_log(self, known: Acknowledged, problem: str) -> StoreCorruptError:
+        advice = RESTORE
+        if known.folded:
+            advice = (
+                f"All that was acknowledged is in the database, too: delete '{self._log}' while "
+                "nothing uses the store."
+            )
+        elif problem == _GONE:
+            advice = self._restore_all(
+                "If another program has closed the database since, it has folded the log into it"
+            )
+        return StoreCorruptError(self._log, problem=problem, advice=advice)
 
     def _restore_all(self, otherwise: str) -> str:
         return (

@@ -102,6 +102,26 @@ def test_a_log_that_was_removed_is_missed(killed):
         count(folder)
 
 
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_log_that_is_folded_while_another_opens_the_store_is_not_missed(
+    tmp_path, node, monkeypatch, read_only
+):
+    folder = tmp_path / "store"
+    writer = FaissSQLiteVectorStore(folder)
+    writer.add([node("n0", [1, 0])])
+    read, reads = AcknowledgedFile.read, []
+
+    def read_and_let_the_writer_close(file: AcknowledgedFile) -> Any:
+        reads.append(read(file))
+        if len(reads) == 1:
+            writer.close()
+        return reads[-1]
+
+    monkeypatch.setattr(AcknowledgedFile, "read", read_and_let_the_writer_close)
+    assert count(folder, read_only=read_only) == 1
+    assert not reads[0].folded
+
+
 def test_what_came_after_the_last_acknowledgement_may_break_off(killed, tmp_path, node):
     """A write that a death has cut off is no damage."""
     folder = killed()
