@@ -20,6 +20,7 @@ import ctypes
 import json
 import multiprocessing
 import os
+import queue
 import resource
 import shutil
 import subprocess
@@ -265,10 +266,8 @@ def many_writers(folder: Path, rounds: int, writers: int = 8) -> Rows:
     ]
     for process in processes:
         process.start()
-    found = [results.get() for _ in processes]
-    for process in processes:
-        process.join()
-    counts: Outcomes = sum((refused for _, refused in found), Counter())
+    found, killed = results_of(processes, results)
+    counts: Outcomes = sum((refused for _, refused in found), killed)
     with FaissSQLiteVectorStore(store) as last:
         there = {node.node_id for node in last.get_nodes()}
         last.verify()
@@ -276,6 +275,22 @@ def many_writers(folder: Path, rounds: int, writers: int = 8) -> Rows:
         for node_id in acknowledged:
             counts["new state" if node_id in there else f"WRONG: {node_id} is lost"] += 1
     yield f"{writers} writers at once", counts
+
+
+def results_of(processes: list[Any], results: Any) -> tuple[list[Any], Outcomes]:
+    """What each process put into `results`, and a WRONG for each that died without doing so."""
+    found: list[Any] = []
+    while len(found) < len(processes):
+        alive = any(process.is_alive() for process in processes)  # asked before the queue is
+        try:
+            found.append(results.get(timeout=1.0))
+        except queue.Empty:
+            if not alive:
+                break
+    for process in processes:
+        process.join()
+    died = [process.exitcode for process in processes if process.exitcode]
+    return found, Counter(f"WRONG: a process ended with {code}" for code in died)
 
 
 def read_for_ever(folder: str, acknowledged: Any, done: Any, results: Any) -> None:
@@ -333,11 +348,9 @@ def many_readers(folder: Path, seconds: float) -> Rows:
             if number % 10 == 0:
                 writer.persist()
     done.set()
-    counts: Outcomes = Counter()
-    for _ in readers:
-        counts.update(results.get())
-    for process in readers:
-        process.join()
+    found, counts = results_of(readers, results)
+    for read in found:
+        counts.update(read)
     yield f"16 readers, {number} updates", counts
 
 
