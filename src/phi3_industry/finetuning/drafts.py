@@ -160,13 +160,13 @@ class Drafter:
         drafts = []
         for term in terms:
             asked = [
-                (sentence, fill(sentence, banned=banned), term.term)
+                (fill(sentence, banned=banned), term.term)
                 for banned in term.banned
                 for sentence in self.wordings.term
             ]
             if term.definition:
                 asked += [
-                    (sentence, fill(sentence, term=term.term), term.definition)
+                    (fill(sentence, term=term.term), term.definition)
                     for sentence in self.wordings.definition
                 ]
             drafts += [
@@ -176,7 +176,7 @@ class Drafter:
                     question=question,
                     wanted=wanted,
                 )
-                for _, question, wanted in asked
+                for question, wanted in asked
             ]
         return drafts
 
