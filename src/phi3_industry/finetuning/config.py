@@ -117,7 +117,7 @@ class FinetuneConfig:
         gradient_checkpointing: Whether to compute activations twice to save memory; ``None``
             takes :func:`recipe_for`'s.
         packing: Whether several rows share a forward pass without padding, each blind to the
-            others. A pass then holds about ``batch_size`` rows.
+            others. A pass holds the same rows as with padding.
         group_by_length: Whether rows of like length share a forward pass; packing has no use
             for it.
         save_steps: Optimiser steps between two checkpoints, of which the last two are kept;
