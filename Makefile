@@ -12,6 +12,8 @@ VLLM_VENV := .venv-vllm
 VLLM_STAMP := $(VLLM_VENV)/.installed
 # tiny models run many times faster on one thread
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+# a core runs whole files, whose tests share what is costly to make
+ON_ALL_CORES := -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-slow test-gpu test-integration check format lint types docs build bench clean
@@ -43,7 +45,7 @@ demo: $(STAMP)  ## the main job: documents in, an adapter trained, questions ans
 	$(BIN)/phi3-industry demo --output demo-output
 
 test: $(STAMP)  ## unit and integration tests, no network, no GPU
-	$(ONE_THREAD) $(BIN)/python -m pytest
+	$(ONE_THREAD) $(BIN)/python -m pytest $(ON_ALL_CORES)
 
 test-slow: $(STAMP)  ## the tests that take minutes
 	$(ONE_THREAD) $(BIN)/python -m pytest -m slow
