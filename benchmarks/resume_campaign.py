@@ -49,6 +49,7 @@ class Tally:
     half_written: int = 0
     runs: int = 0
     failed: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
     largest_difference: float = 0.0
     largest_difference_of_weights: float = 0.0
 
@@ -69,9 +70,9 @@ def main() -> None:
         f"{tally.runs} runs; largest difference of a loss {tally.largest_difference:.1e}, of a "
         f"weight {tally.largest_difference_of_weights:.1e}"
     )
-    for reason in tally.failed:
+    for reason in (*tally.failed, *tally.damaged):
         print(f"FAILED: {reason}")
-    sys.exit(1 if tally.failed else 0)
+    sys.exit(1 if tally.failed or tally.damaged else 0)
 
 
 def _campaign(options: argparse.Namespace, work: Path) -> Tally:
@@ -155,7 +156,7 @@ def _check_adapter(folder: Path, tally: Tally) -> None:
     try:
         read_manifest(folder if folder.exists() else aside)
     except Exception as error:
-        tally.failed.append(f"kill {tally.kills} left no whole adapter: {error!r}")
+        tally.damaged.append(f"kill {tally.kills} left no whole adapter: {error!r}")
 
 
 def _start(folder: Path, settings: dict[str, Any]) -> int:
